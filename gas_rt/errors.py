@@ -1,0 +1,52 @@
+"""The errors gas-rt raises.
+
+    GasRtError
+    ├── InputError        something the caller handed over cannot be used
+    │   ├── FileError     a file is missing, truncated, foreign, hostile or has the wrong contents
+    │   └── ShapeError    an array has the wrong shape, dtype, layout or non-finite values
+    ├── BundleError       a model bundle is damaged, incomplete or of another version
+    ├── BackendError      an inference backend is missing, failed, or may not be used
+    └── SessionError      a session was used after it closed, or one of its stages failed
+
+Every message says what was wrong, what was found and what to do.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BackendError",
+    "BundleError",
+    "FileError",
+    "GasRtError",
+    "InputError",
+    "SessionError",
+    "ShapeError",
+]
+
+
+class GasRtError(Exception):
+    """Base of every error gas-rt raises on purpose."""
+
+
+class InputError(GasRtError, ValueError):
+    """Something the caller handed over cannot be used."""
+
+
+class FileError(InputError):
+    """A file is missing, truncated, foreign, hostile or has the wrong contents."""
+
+
+class ShapeError(InputError):
+    """An array has the wrong shape, dtype or layout, or holds NaN or infinity."""
+
+
+class BundleError(GasRtError):
+    """A model bundle is damaged, incomplete or of another version."""
+
+
+class BackendError(GasRtError, RuntimeError):
+    """An inference backend is missing, failed, or may not be used."""
+
+
+class SessionError(GasRtError, RuntimeError):
+    """A session was used after it closed, or one of its stages failed."""
