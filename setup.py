@@ -54,7 +54,9 @@ class BuildNative(build_ext):
                 [*COMMON_FLAGS, *flags],
             )
         macros = [(f"GAS_RT_HAVE_{isa.upper()}", "1") for isa in isas()]
-        objects += self._compile(ext.sources, build_temp / "bindings", include, macros, COMMON_FLAGS)
+        objects += self._compile(
+            ext.sources, build_temp / "bindings", include, macros, COMMON_FLAGS
+        )
         nanobind_core = str(Path(nanobind.source_dir()) / "nb_combined.cpp")
         objects += self._compile(
             [nanobind_core],
@@ -86,7 +88,9 @@ class BuildNative(build_ext):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 command = [*self.compiler.compiler_so_cxx, *flags]
                 command += [f"-D{name}={value}" for name, value in macros]
-                command += [f"-I{path}" for path in include] + ["-I" + path for path in self.include_dirs]
+                command += [f"-I{path}" for path in include] + [
+                    "-I" + path for path in self.include_dirs
+                ]
                 self.compiler.spawn([*command, "-c", source, "-o", str(target)])
             objects.append(str(target))
         return objects

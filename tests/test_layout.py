@@ -134,6 +134,8 @@ def test_importing_gas_rt_loads_nothing_heavy() -> None:
 
 
 def test_runtime_requirements_hold_no_torch() -> None:
-    text = (ROOT / "requirements" / "runtime.txt").read_text() + (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "requirements" / "runtime.txt").read_text() + (
+        ROOT / "pyproject.toml"
+    ).read_text()
     assert '"torch' not in text
     assert "torch==" not in text

@@ -113,8 +113,10 @@ class Autoencoder(nn.Module):
 
     def encode(self, picture: Tensor) -> Tensor:
         """[B, 3, H, W] in [-1, 1], H and W multiples of 8 → normalised latents [B, C, H/8, W/8]."""
-        if picture.ndim != 4 or picture.shape[1] != 3 or any(
-            n % DOWNSAMPLING or n == 0 for n in picture.shape[2:]
+        if (
+            picture.ndim != 4
+            or picture.shape[1] != 3
+            or any(n % DOWNSAMPLING or n == 0 for n in picture.shape[2:])
         ):
             raise ValueError(
                 "picture: expected [B, 3, H, W] with H and W multiples of 8, "
