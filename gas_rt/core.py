@@ -138,7 +138,8 @@ class Camera:
             )
         if np.abs(k[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] - [0, 0, 0, 0, 1]).max() > 1e-6:
             raise ShapeError(
-                f"Camera.intrinsics: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {k.tolist()}"
+                "Camera.intrinsics: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "
+                f"got {k.tolist()}"
             )
         r64 = r.astype(np.float64)
         if np.abs(r64 @ r64.T - np.eye(3)).max() > 1e-3 or np.linalg.det(r64) < 0:

@@ -26,9 +26,14 @@ def test_round_trip_is_deterministic(tmp_path: Path) -> None:
 def test_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
     target = tmp_path / "file.bin"
     target.write_bytes(b"old")
-    with pytest.raises(RuntimeError, match="interrupted"), atomic_write(target) as stream:
-        stream.write(b"half")
-        raise RuntimeError("interrupted")
+
+    def interrupted() -> None:
+        with atomic_write(target) as stream:
+            stream.write(b"half")
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        interrupted()
     assert target.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file.bin"]
 

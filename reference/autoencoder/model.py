@@ -1,4 +1,4 @@
-"""Encoder and decoder: pixel-unshuffle stem, residual blocks at 64², 32² and 16² for a 128² picture."""
+"""Encoder and decoder: pixel-unshuffle stem, residual blocks at 1/2, 1/4 and 1/8 resolution."""
 
 from __future__ import annotations
 
