@@ -82,7 +82,14 @@ class BuildNative(build_ext):
     ) -> tuple[Path, Path, list[str]]:
         target = Path(self.build_temp) / folder / f"{source.stem}.o"
         command = [*self.compiler.compiler_so_cxx, *flags, *(f"-D{macro}" for macro in macros)]
-        command += [*(f"-I{path}" for path in include), "-MMD", "-c", str(source), "-o", str(target)]
+        command += [
+            *(f"-I{path}" for path in include),
+            "-MMD",
+            "-c",
+            str(source),
+            "-o",
+            str(target),
+        ]
         return source, target, command
 
     def _compile(self, job: tuple[Path, Path, list[str]]) -> str:

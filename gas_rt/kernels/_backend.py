@@ -33,7 +33,9 @@ def use_twins() -> bool:
     """Whether ``GAS_RT_KERNELS=numpy`` chose the NumPy twins; the default is ``native``."""
     choice = os.environ.get(VARIABLE) or "native"
     if choice not in {"native", "numpy"}:
-        raise InputError(f"{VARIABLE}: expected native or numpy, got {choice!r}; unset or correct it")
+        raise InputError(
+            f"{VARIABLE}: expected native or numpy, got {choice!r}; unset or correct it"
+        )
     return choice == "numpy"
 
 

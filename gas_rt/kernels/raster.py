@@ -125,9 +125,7 @@ def sample_texture(
     else:
         out = np.empty((*raster.face_id.shape, texture.shape[2]), np.float32)
         sample = (
-            native().sample_texture_u8
-            if texture.dtype == np.uint8
-            else native().sample_texture_f32
+            native().sample_texture_u8 if texture.dtype == np.uint8 else native().sample_texture_f32
         )
         sample(raster.face_id, raster.barycentric, uv, uv_faces, texture, threads, out)
     # A texture is larger than the picture; a NaN in the part that shows is caught here.
