@@ -33,7 +33,7 @@ class FieldConfig:
     identity_channels: int = 128
     vertex_channels: int = 32
     vertex_embedding: int = 8
-    plane_side: int = 96
+    plane_side: int = 64
     plane_channels: int = 24
     plane_widths: tuple[int, int, int] = (64, 96, 128)
     hidden: int = 96
@@ -53,7 +53,7 @@ class TrainConfig:
     """
 
     steps: int = 15_000
-    persons: int = 4
+    persons: int = 3
     rays: int = 1024
     lr: float = 2e-3
     lr_floor: float = 0.02
