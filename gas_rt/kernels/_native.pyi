@@ -73,3 +73,38 @@ def shade_normals(
     threads: int,
     out: F32,
 ) -> None: ...
+
+class Field:
+    def __init__(
+        self,
+        scales: list[float],
+        resolutions: list[int],
+        sizes: list[int],
+        features: int,
+        table: F32,
+        nets: F32,
+        lo: list[float],
+        hi: list[float],
+        density_scale: float,
+    ) -> None: ...
+    def forward(self, x: F32, d: F32, threads: int, sigma: F32, rgb: F32) -> None: ...
+    def density(self, x: F32, threads: int, sigma: F32) -> None: ...
+
+class Trainer:
+    def __init__(self, initial: Field) -> None: ...
+    def run(
+        self,
+        x: F32,
+        d: F32,
+        sigma: F32,
+        rgb: F32,
+        weight: F32,
+        step_m: float,
+        colour_weight: float,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        threads: int,
+    ) -> float: ...
+    def read(self, gradients: bool, table: F32, nets: F32) -> None: ...

@@ -3,6 +3,7 @@
 They take arguments that the faces in `gas_rt.kernels` have checked.
 """
 
+from gas_rt.kernels.twins.field import field_density, field_forward, hash_encode
 from gas_rt.kernels.twins.normals import shade_normals, vertex_normals
 from gas_rt.kernels.twins.raster import interpolate, rasterize, sample_texture
 from gas_rt.kernels.twins.skinning import (
@@ -12,11 +13,18 @@ from gas_rt.kernels.twins.skinning import (
     rodrigues,
     skin,
 )
+from gas_rt.kernels.twins.trainer import Trainer, adam_step, loss_and_gradients
 
 __all__ = [
+    "Trainer",
+    "adam_step",
+    "field_density",
+    "field_forward",
+    "hash_encode",
     "interpolate",
     "inverse_maps",
     "joint_transforms",
+    "loss_and_gradients",
     "pose_offsets",
     "rasterize",
     "rodrigues",
