@@ -10,6 +10,7 @@ from gas_rt.kernels.hash_field import HashField
 from gas_rt.kernels.hash_grid import HashGridConfig
 from gas_rt.kernels.normals import render_normals, vertex_normals
 from gas_rt.kernels.raster import Raster, interpolate, rasterize, sample_texture
+from gas_rt.kernels.shell import PosedShell
 from gas_rt.kernels.skinning import (
     inverse_maps,
     joint_transforms,
@@ -24,6 +25,7 @@ __all__ = [
     "FieldTrainer",
     "HashField",
     "HashGridConfig",
+    "PosedShell",
     "Raster",
     "field_density",
     "field_forward",

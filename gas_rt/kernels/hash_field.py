@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +13,6 @@ from gas_rt.core import F32, checked
 from gas_rt.errors import InputError, ShapeError
 from gas_rt.kernels._backend import native
 from gas_rt.kernels.hash_grid import HashGridConfig
-
-if TYPE_CHECKING:
-    from gas_rt.kernels import _native
 
 __all__ = ["DENSITY_SCALE", "HashField", "density_mlp_size"]
 
@@ -137,10 +134,10 @@ class HashField:
         return cls(config, arrays["table"], *mlps, lo, hi, density_scale=float(scale[0]))
 
     @cached_property
-    def compiled(self) -> _native.Field:
+    def compiled(self) -> native.Field:
         """The compiled kernels' copy of the parameters, made on first use."""
         config = self.config
-        return native().Field(
+        return native.Field(
             config.scales.tolist(),
             config.resolutions.tolist(),
             config.sizes.tolist(),

@@ -80,7 +80,7 @@ class FieldTrainer:
         self._trainer = (
             twins.Trainer(self._initial)
             if use_twins()
-            else native().Trainer(self._initial.compiled)
+            else native.Trainer(self._initial.compiled)
         )
 
     def step(
