@@ -9,4 +9,5 @@ NB_MODULE(_native, m) {
   gas_rt::bind_geometry(m);
   gas_rt::bind_field(m);
   gas_rt::bind_shell(m);
+  gas_rt::bind_march(m);
 }

@@ -8,7 +8,9 @@ from gas_rt.kernels._backend import kernel_isa
 from gas_rt.kernels.field import field_density, field_forward
 from gas_rt.kernels.hash_field import HashField
 from gas_rt.kernels.hash_grid import HashGridConfig
+from gas_rt.kernels.march import PackedSamples, composite, march, march_samples
 from gas_rt.kernels.normals import render_normals, vertex_normals
+from gas_rt.kernels.occupancy import Occupancy, occupancy
 from gas_rt.kernels.raster import Raster, interpolate, rasterize, sample_texture
 from gas_rt.kernels.shell import PosedShell
 from gas_rt.kernels.skinning import (
@@ -25,8 +27,11 @@ __all__ = [
     "FieldTrainer",
     "HashField",
     "HashGridConfig",
+    "Occupancy",
+    "PackedSamples",
     "PosedShell",
     "Raster",
+    "composite",
     "field_density",
     "field_forward",
     "interpolate",
@@ -34,6 +39,9 @@ __all__ = [
     "joint_transforms",
     "kernel_isa",
     "learning_rate",
+    "march",
+    "march_samples",
+    "occupancy",
     "pose_offsets",
     "rasterize",
     "render_normals",

@@ -108,8 +108,48 @@ class Trainer:
         threads: int,
     ) -> float: ...
     def read(self, gradients: bool, table: F32, nets: F32) -> None: ...
+
 class Shell:
     def __init__(self, vertices: F32, maps: F32, radius_m: float, threads: int) -> None: ...
     @property
     def candidates(self) -> int: ...
     def query(self, points: F32, threads: int, vertex_id: I32, canonical: F32) -> None: ...
+
+def march(
+    shell: Shell,
+    field: Field,
+    camera: Camera,
+    occupancy: NDArray[np.uint8] | None,
+    resolution: int,
+    samples: int,
+    early_stop: float,
+    threads: int,
+    rgb: F32,
+    alpha: F32,
+) -> None: ...
+def composite(
+    offsets: NDArray[np.int64],
+    delta: F32,
+    sigma: F32,
+    colour: F32,
+    threads: int,
+    rgb: F32,
+    alpha: F32,
+) -> None: ...
+
+class SampleList:
+    def __init__(
+        self, shell: Shell, camera: Camera, pixels: I32 | None, samples: int, threads: int
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def fill(
+        self,
+        shell: Shell,
+        offsets: NDArray[np.int64],
+        ray: I32,
+        delta: F32,
+        canonical: F32,
+        direction: F32,
+        vertex_id: I32,
+    ) -> None: ...

@@ -78,9 +78,7 @@ class FieldTrainer:
         self._colour_weight = colour_weight
         self._threads = check_threads(threads)
         self._trainer = (
-            twins.Trainer(self._initial)
-            if use_twins()
-            else native.Trainer(self._initial.compiled)
+            twins.Trainer(self._initial) if use_twins() else native.Trainer(self._initial.compiled)
         )
 
     def step(

@@ -5,7 +5,7 @@
 
 #include "gas_rt/dispatch.h"
 #include "gas_rt/field.h"
-#include "gas_rt/posed_shell.h"
+#include "gas_rt/shell.h"
 #include "gas_rt/ray.h"
 
 namespace gas_rt {
