@@ -50,11 +50,13 @@ class TrainConfig:
     person_share : share of rays drawn from the dilated ground-truth mask; the rest fall
         anywhere in the person's box.
     view_share : share of targets that show the photo's own pose from another camera.
+    workers : threads a step's people are divided among; part of the result, since it orders sums.
     """
 
     steps: int = 15_000
-    persons: int = 3
-    rays: int = 1024
+    persons: int = 4
+    workers: int = 2
+    rays: int = 640
     lr: float = 2e-3
     lr_floor: float = 0.02
     warmup: int = 200
