@@ -122,10 +122,11 @@ def _fit(
     inner = [landmarks.PART_NAMES.index(n) for n in ("eye", "eye_socket", "mouth", "eyelid", "lip")]
     regressor = shape.joint_regressor(space, weights, mirror, ~np.isin(part, inner))
     mean, directions = space.mean, space.directions
-    shaped = mean + np.einsum(
-        "vik,sk->svi", directions, shape.project(space, samples[held_out])
-    )
+    betas = shape.project(space, samples[held_out], joints[held_out])
+    shaped = mean + np.einsum("vik,sk->svi", directions, betas)
     error = np.linalg.norm(regressor @ shaped - joints[held_out], axis=-1)
+    follow = np.einsum("jik,sk->sji", space.joint_directions, betas) + space.joint_mean
+    regressor_error = np.linalg.norm(regressor @ shaped - follow, axis=-1)
     skin_error = np.linalg.norm(shaped - samples[held_out], axis=-1)
     posedirs, gaps = correctives.pose_directions(
         mean, regressor @ mean, weights, mirror, seed=SEED
@@ -137,6 +138,10 @@ def _fit(
             "mean": float(error.mean() * 1e3),
             "p99": float(np.percentile(error, 99) * 1e3),
             "per_joint": dict(zip(tpose.JOINT_NAMES, (1e3 * error.max(0)).round(2), strict=True)),
+        },
+        "regressor_error_mm": {
+            "max": float(regressor_error.max() * 1e3),
+            "mean": float(regressor_error.mean() * 1e3),
         },
         "skin_error_mm": {
             "mean": float(skin_error.mean() * 1e3),

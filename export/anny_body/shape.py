@@ -22,7 +22,7 @@ __all__ = [
 _FLIP = np.array([-1.0, 1.0, 1.0])
 # Vertices a joint may be regressed from: the nearest few in each direction around its bone.
 _SECTORS = 12
-_PER_SECTOR = 14
+_PER_SECTOR = 40
 # Weight of the joints beside the skin (whose area counts as 1) in the principal components.
 _JOINT_SHARE = 2.0
 # Squared metres: an exact fit of a weak direction is not worth large weights of either sign.
@@ -66,9 +66,7 @@ def shape_directions(
     count_all = len(samples)
     mean, joint_mean = samples.mean(0), joints.mean(0)
     area = vertex_areas(mean, faces)
-    skin = (samples - mean) * np.sqrt(area / area.sum())[:, None]
-    bones = (joints - joint_mean) * np.sqrt(_JOINT_SHARE / joints.shape[1])
-    rows = np.concatenate([skin.reshape(count_all, -1), bones.reshape(count_all, -1)], axis=1)
+    rows = _rows(samples - mean, joints - joint_mean, *_metric(area, joints.shape[1]))
     values, vectors = np.linalg.eigh(rows @ rows.T)
     order = np.argsort(-values)[:count]
     coefficients = vectors[:, order] * np.sqrt(count_all - 1)
@@ -115,12 +113,28 @@ def joint_regressor(
     return regressor
 
 
-def project(space: ShapeSpace, samples: F64) -> F64:
-    """Shape coefficients [S, K] of samples [S, V, 3], area-weighted least squares."""
-    scale = np.sqrt(space.area / space.area.sum())[:, None]
-    basis = (space.directions * scale[..., None]).reshape(-1, space.directions.shape[-1])
-    rows = ((samples - space.mean) * scale).reshape(len(samples), -1)
+def project(space: ShapeSpace, samples: F64, joints: F64) -> F64:
+    """Shape coefficients [S, K] of samples [S, V, 3] with joints, in the components' own metric."""
+    skin, bones = _metric(space.area, joints.shape[1])
+    count = space.directions.shape[-1]
+    basis = np.concatenate(
+        [
+            (space.directions * skin[..., None]).reshape(-1, count),
+            (space.joint_directions * bones).reshape(-1, count),
+        ]
+    )
+    rows = _rows(samples - space.mean, joints - space.joint_mean, skin, bones)
     return np.linalg.lstsq(basis, rows.T, rcond=None)[0].T
+
+
+def _metric(area: F64, joints: int) -> tuple[F64, float]:
+    return np.sqrt(area / area.sum())[:, None], float(np.sqrt(_JOINT_SHARE / joints))
+
+
+def _rows(skin_offset: F64, joint_offset: F64, skin: F64, bones: float) -> F64:
+    count = len(skin_offset)
+    parts = [(skin_offset * skin).reshape(count, -1), (joint_offset * bones).reshape(count, -1)]
+    return np.concatenate(parts, axis=1)
 
 
 def _children(joint: int) -> list[int]:
