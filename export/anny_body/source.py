@@ -52,7 +52,7 @@ class AnnyMesh:
 
 
 def load_model() -> Any:
-    """Anny with every phenotype slider, plain linear skinning (it is only asked for rest shapes)."""
+    """Anny with every phenotype slider; it is only asked for rest shapes, so any skinning will do."""
     import anny
 
     return anny.Anny(skinning_method="lbs", phenotypes="all")
