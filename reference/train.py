@@ -209,7 +209,7 @@ def train(
     geometry = Geometry(body, field)
     people = Shards(data, split="train")
     sampler = Sampler(people, geometry, config)
-    run.camera_ranges = camera_ranges(people)
+    run.camera_ranges = camera_ranges(people, body)
     has_validation = any(data.glob("val-*.npz")) and validate_every > 0
     validation = Shards(data, split="val", limit=VALIDATION_PEOPLE) if has_validation else None
     stop = min(config.steps, stop_at or config.steps)
