@@ -128,9 +128,7 @@ def _fit(
     follow = np.einsum("jik,sk->sji", space.joint_directions, betas) + space.joint_mean
     regressor_error = np.linalg.norm(regressor @ shaped - follow, axis=-1)
     skin_error = np.linalg.norm(shaped - samples[held_out], axis=-1)
-    posedirs, gaps = correctives.pose_directions(
-        mean, regressor @ mean, weights, mirror, seed=SEED
-    )
+    posedirs, gaps = correctives.pose_directions(mean, regressor @ mean, weights, mirror, seed=SEED)
     report = {
         "variance_shares": [round(float(s), 4) for s in shares],
         "joint_error_mm": {

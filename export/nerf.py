@@ -244,6 +244,4 @@ def run(checkpoint: Path, *, body_path: Path, out: Path) -> dict[str, Any]:
     """The verb: a training checkpoint's averaged weights to a bundle."""
     nerf, about = open_checkpoint(checkpoint, mesh_of(BodyModel.open(body_path)))
     cameras = about.pop("camera_ranges")
-    return export_nerf(
-        nerf, body_path=body_path, out=out, provenance=about, camera_ranges=cameras
-    )
+    return export_nerf(nerf, body_path=body_path, out=out, provenance=about, camera_ranges=cameras)

@@ -81,9 +81,7 @@ def shape_directions(
     return space, values[order] / values.sum()
 
 
-def joint_regressor(
-    space: ShapeSpace, weights: F64, mirror: I64, usable: NDArray[np.bool_]
-) -> F64:
+def joint_regressor(space: ShapeSpace, weights: F64, mirror: I64, usable: NDArray[np.bool_]) -> F64:
     """[24, V] rows that sum to 1, mirror symmetric, that follow the joints over the shape space.
 
     Each row starts as the mean of a ring of vertices and is changed as little as the joint's own
