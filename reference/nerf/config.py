@@ -87,7 +87,7 @@ PRESETS: dict[str, tuple[FieldConfig, TrainConfig]] = {
             hidden=16,
             samples=16,
         ),
-        TrainConfig(steps=8, persons=2, rays=32, warmup=2, bf16=False),
+        TrainConfig(steps=6, persons=2, rays=32, warmup=2, bf16=False),
     ),
 }
 
