@@ -91,11 +91,20 @@ class Trainer {
     grow(d_encoded_, blocks * view.n_levels * view.n_features * kTrainBlock);
     grow(partial_, chunks * kNetGradients);
     if (int64_t(loss_.size()) < chunks) loss_.resize(chunks);
-    const TrainerBuffers buffers = {
-        view, field_.nets.data(), nets_first_.data(), nets_second_.data(), nets_gradient_.data(),
-        field_.table.data(), table_first_.data(), table_second_.data(), table_gradient_.data(),
-        field_.folded_colour0.data(), position_.data(), d_encoded_.data(), partial_.data(),
-        loss_.data()};
+    const TrainerBuffers buffers = {view,
+                                    field_.nets.data(),
+                                    nets_first_.data(),
+                                    nets_second_.data(),
+                                    nets_gradient_.data(),
+                                    field_.table.data(),
+                                    table_first_.data(),
+                                    table_second_.data(),
+                                    table_gradient_.data(),
+                                    field_.folded_colour0.data(),
+                                    position_.data(),
+                                    d_encoded_.data(),
+                                    partial_.data(),
+                                    loss_.data()};
     if (lr < 0.0f) return table().train(buffers, batch, nullptr, threads);
     ++steps_;
     const double correction =

@@ -49,8 +49,8 @@ class SampleList {
       has_pixels_ = true;
       pixels_.assign(pixels->data(), pixels->data() + pixels->size());
     }
-    const int64_t rays = has_pixels_ ? int64_t(pixels_.size() / 2)
-                                     : int64_t(camera.width) * camera.height;
+    const int64_t rays =
+        has_pixels_ ? int64_t(pixels_.size() / 2) : int64_t(camera.width) * camera.height;
     Release release;
     ids_ = std::make_unique<int32_t[]>(rays * samples);
     std::vector<int32_t> counts(rays);
