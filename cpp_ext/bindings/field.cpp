@@ -166,17 +166,20 @@ double run(Trainer& trainer, Points x, Points d, F32In<-1> sigma, Points rgb, F3
 void bind_field(nb::module_& m) {
   nb::class_<Field>(m, "Field")
       .def("__init__", &make_field, nb::arg("scales"), nb::arg("resolutions"), nb::arg("sizes"),
-           nb::arg("features"), nb::arg("table"), nb::arg("nets"), nb::arg("lo"), nb::arg("hi"),
-           nb::arg("density_scale"))
-      .def("forward", &forward, nb::arg("x"), nb::arg("d"), nb::arg("threads"), nb::arg("sigma"),
-           nb::arg("rgb"))
-      .def("density", &density, nb::arg("x"), nb::arg("threads"), nb::arg("sigma"));
+           nb::arg("features"), nb::arg("table").noconvert(), nb::arg("nets").noconvert(),
+           nb::arg("lo"), nb::arg("hi"), nb::arg("density_scale"))
+      .def("forward", &forward, nb::arg("x").noconvert(), nb::arg("d").noconvert(),
+           nb::arg("threads"), nb::arg("sigma").noconvert(), nb::arg("rgb").noconvert())
+      .def("density", &density, nb::arg("x").noconvert(), nb::arg("threads"),
+           nb::arg("sigma").noconvert());
   nb::class_<Trainer>(m, "Trainer")
       .def(nb::init<const Field&>(), nb::arg("initial"))
-      .def("run", &run, nb::arg("x"), nb::arg("d"), nb::arg("sigma"), nb::arg("rgb"),
-           nb::arg("weight"), nb::arg("step_m"), nb::arg("colour_weight"), nb::arg("lr"),
-           nb::arg("beta1"), nb::arg("beta2"), nb::arg("epsilon"), nb::arg("threads"))
-      .def("read", &Trainer::read, nb::arg("gradients"), nb::arg("table"), nb::arg("nets"));
+      .def("run", &run, nb::arg("x").noconvert(), nb::arg("d").noconvert(),
+           nb::arg("sigma").noconvert(), nb::arg("rgb").noconvert(), nb::arg("weight").noconvert(),
+           nb::arg("step_m"), nb::arg("colour_weight"), nb::arg("lr"), nb::arg("beta1"),
+           nb::arg("beta2"), nb::arg("epsilon"), nb::arg("threads"))
+      .def("read", &Trainer::read, nb::arg("gradients"), nb::arg("table").noconvert(),
+           nb::arg("nets").noconvert());
 }
 
 }  // namespace gas_rt
