@@ -1,0 +1,191 @@
+"""Skirts and coat tails: tubes that hang from the waist of the clothed body at rest."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt.body import ShapedBody
+from reference.people.canvas import Canvas
+from reference.people.fields import ramp
+from reference.people.garments import bottom_hem_y, outer_hem_y, waistband_y
+from reference.people.loose import Guides, LooseMesh, grid_mesh, slot_shape
+from reference.people.outfit import Bottom, Fabric, Outfit
+from reference.people.texture.blend import over, shade
+from reference.people.texture.patterns import weave
+
+F32 = NDArray[np.float32]
+
+__all__ = ["draped_garments"]
+
+ROWS = 11
+SKIRT_COLUMNS = 36
+TAIL_COLUMNS = 30
+BINS = 72
+GAP_M = 0.012
+"""How far a skirt stays off what it hangs over."""
+
+
+def draped_garments(
+    outfit: Outfit, canvas: Canvas, clothed: ShapedBody, rng: np.random.Generator
+) -> list[LooseMesh]:
+    """The skirt and the coat tails of an outfit, where it has them."""
+    parts = []
+    # Heights are the template's; the shaped body's legs are longer or shorter.
+    scale = _leg_scale(canvas, clothed)
+    if outfit.bottom.kind == "skirt":
+        top = waistband_y(canvas.anatomy) + (0.012 if outfit.is_dress else 0.0)
+        low = bottom_hem_y(outfit.bottom, canvas.anatomy)
+        flare = float(rng.uniform(0.06, 0.42))
+        guides = _tube(canvas, clothed, top, low, flare, 0.0, scale)
+        picture = _skirt_picture(outfit, canvas, guides, rng)
+        parts.append(grid_mesh(guides, slot="skirt", picture=picture))
+    outer = outfit.outer
+    if outer is not None and outer.tails_m > 0:
+        top = outer_hem_y(outer, canvas.anatomy) + 0.035
+        gap = float(rng.uniform(0.2, 0.45))
+        guides = _tube(canvas, clothed, top, top - outer.tails_m, 0.16, gap, scale)
+        guides = _outside(guides, 0.016)
+        picture = _tails_picture(outer.fabric, outer.trim, canvas, guides, rng)
+        parts.append(grid_mesh(guides, slot="tails", picture=picture))
+    return parts
+
+
+def _leg_scale(canvas: Canvas, clothed: ShapedBody) -> tuple[float, float]:
+    """Maps template heights to the shaped body's: y ↦ offset + factor · y, from hip to ankle."""
+    rest = canvas.body.shape([]).joints
+    factor = (clothed.joints[0, 1] - clothed.joints[7, 1]) / (rest[0, 1] - rest[7, 1])
+    return float(clothed.joints[0, 1] - factor * rest[0, 1]), float(factor)
+
+
+def _tube(
+    canvas: Canvas,
+    clothed: ShapedBody,
+    top_y: float,
+    low_y: float,
+    flare: float,
+    gap_rad: float,
+    scale: tuple[float, float],
+) -> Guides:
+    """A tube around hips and legs; with `gap_rad` on either side of the front, an open one."""
+    offset, factor = scale
+    heights = offset + factor * np.linspace(top_y, low_y, ROWS, dtype=np.float32)
+    fields = canvas.vertices
+    trunk = (fields.arm < 0.3) & (fields.y < canvas.anatomy.chest_y)
+    points = clothed.vertices[trunk]
+    axis_z = float(clothed.joints[0, 2])
+    closed = gap_rad == 0
+    columns = SKIRT_COLUMNS if closed else TAIL_COLUMNS
+    if closed:
+        angles = np.linspace(-np.pi, np.pi, columns, endpoint=False)
+    else:
+        # From the left front edge around the back to the right one.
+        angles = np.linspace(gap_rad, 2 * np.pi - gap_rad, columns)
+    radii = np.empty((ROWS, columns), np.float32)
+    previous = np.zeros(columns, np.float32)
+    for row, height in enumerate(heights):
+        body = _profile(points, height, axis_z, angles)
+        fall = row / (ROWS - 1)
+        grown = previous + (heights[row - 1] - height) * flare if row else previous
+        previous = np.maximum(body + GAP_M * min(1.0, 0.4 + 2 * fall), grown)
+        radii[row] = previous
+    waves = 1 + 0.035 * np.sin(angles * 7)[None] * np.linspace(0, 1, ROWS)[:, None] * (flare > 0.15)
+    radii = radii * waves
+    x = radii * np.sin(angles)
+    z = axis_z + radii * np.cos(angles)
+    y = np.broadcast_to(heights[:, None], x.shape)
+    rest = np.stack([x, y, z], -1).astype(np.float32)
+    ids, weights = _leg_weights(rest, clothed.joints)
+    pull = np.linspace(22, 9, ROWS).astype(np.float32)
+    return Guides(rest, ids, weights, 2, pull, closed, "legs")
+
+
+def _profile(points: F32, height: float, axis_z: float, angles: NDArray[np.float64]) -> F32:
+    """Radius of the body's hull around the vertical axis at one height. [columns]."""
+    near = points[np.abs(points[:, 1] - height) < 0.03]
+    if len(near) == 0:
+        return np.zeros(len(angles), np.float32)
+    dx, dz = near[:, 0], near[:, 2] - axis_z
+    # The support function bridges the hollow between the legs, as hanging cloth does.
+    directions = np.stack([np.sin(angles), np.cos(angles)])
+    support = (np.stack([dx, dz], 1) @ directions).max(0)
+    turn = np.abs((angles[:, None] - angles[None, :] + np.pi) % (2 * np.pi) - np.pi)
+    reach = support[None, :] / np.maximum(np.cos(turn), 0.2)
+    return np.asarray(np.where(turn < 1.2, reach, np.inf).min(1), np.float32)
+
+
+def _leg_weights(rest: F32, joints: F32) -> tuple[NDArray[np.int32], F32]:
+    """Skin weights of hanging cloth: pelvis at the top, thighs and a little shin below."""
+    x, y = rest[..., 0], rest[..., 1]
+    hip_y, knee_y = joints[1, 1], joints[4, 1]
+    fall = np.clip((hip_y + 0.06 - y) / (hip_y - knee_y), 0, 1)
+    leg = 0.72 * fall * fall * (3 - 2 * fall)
+    left = ramp(x, 0.24)
+    shin = 0.35 * leg * np.clip((knee_y - y) / 0.3, 0, 1)
+    own_knee = np.where(x > 0, 4, 5)
+    ids = np.stack([np.zeros_like(own_knee), np.ones_like(own_knee), np.full_like(own_knee, 2), own_knee], -1)
+    side = np.abs(left - 0.5) * 2
+    shin = shin * side
+    thigh = leg - shin
+    weights = np.stack([1 - leg, thigh * left, thigh * (1 - left), shin], -1)
+    return ids.astype(np.int32), weights.astype(np.float32)
+
+
+def _outside(guides: Guides, by_m: float) -> Guides:
+    """The same tube, wider, so that it hangs over a skirt or shirt."""
+    rest = guides.rest.copy()
+    flat = rest[..., [0, 2]] - rest[..., [0, 2]].mean((0, 1))
+    flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
+    rest[..., [0, 2]] += np.float32(by_m) * flat
+    return Guides(rest, guides.bone_ids, guides.bone_weights, guides.pinned, guides.pull,
+                  guides.closed, guides.collides)  # fmt: skip
+
+
+def _cloth_coordinates(canvas: Canvas, guides: Guides) -> tuple[F32, F32, int, int]:
+    """u, v [h·w] in metres over the slot's picture, and its shape."""
+    height, width = slot_shape(canvas.size)
+    radius = np.linalg.norm(guides.rest[ROWS // 2, :, ::2] - guides.rest[0, :, ::2].mean(0), axis=1).mean()
+    turn = np.linspace(-np.pi, np.pi, width, dtype=np.float32)
+    high, low = float(guides.rest[0, 0, 1]), float(guides.rest[-1, 0, 1])
+    u = np.broadcast_to(turn * np.float32(radius), (height, width))
+    v = np.broadcast_to(np.linspace(high, low, height, dtype=np.float32)[:, None], (height, width))
+    return u.ravel().copy(), v.ravel().copy(), height, width
+
+
+def _folds(u: F32, v: F32, rng: np.random.Generator, depth: float) -> F32:
+    """Brightness of vertical folds that deepen towards the hem."""
+    phase = rng.uniform(0, 6, 3)
+    wave = np.sin(u * 31 + phase[0]) + 0.6 * np.sin(u * 53 + phase[1]) + 0.4 * np.sin(u * 17 + phase[2])
+    fall = (v.max() - v) / max(float(v.max() - v.min()), 1e-3)
+    return np.asarray(1 + depth * wave * (0.3 + 0.7 * fall), np.float32)
+
+
+def _skirt_picture(outfit: Outfit, canvas: Canvas, guides: Guides, rng: np.random.Generator) -> F32:
+    bottom: Bottom = outfit.bottom
+    u, v, height, width = _cloth_coordinates(canvas, guides)
+    fabric = outfit.top.fabric if outfit.is_dress else bottom.fabric
+    noise = np.sin(u * 40) * np.sin(v * 37)
+    paint = weave(fabric, u, v, noise.astype(np.float32))
+    shade(paint, _folds(u, v, rng, float(rng.uniform(0.03, 0.09))))
+    if rng.random() < 0.4:
+        over(paint, outfit.top.trim if outfit.is_dress else bottom.seams, ramp(v.min() + 0.03 - v, 0.004))
+    band = bottom.belt if bottom.belt is not None else None
+    if band is not None:
+        over(paint, band, ramp(v - v.max() + 0.035, 0.004))
+    elif not outfit.is_dress:
+        shade(paint, 1 - 0.25 * ramp(0.004 - np.abs(v - v.max() + 0.035), 0.004))
+    return np.clip(paint, 0, 1).reshape(height, width, 3)
+
+
+def _tails_picture(
+    fabric: Fabric, trim: tuple[float, float, float], canvas: Canvas, guides: Guides, rng: np.random.Generator
+) -> F32:
+    u, v, height, width = _cloth_coordinates(canvas, guides)
+    paint = weave(fabric, u, v, (np.sin(u * 40) * np.sin(v * 37)).astype(np.float32))
+    shade(paint, _folds(u, v, rng, 0.04))
+    # A vent in the middle of the back, and the trim of the front edges.
+    vent = np.maximum(np.abs(u) - 0.003, v - (v.min() + 0.25))
+    shade(paint, 1 - 0.5 * ramp(-vent, 0.003))
+    edge = np.abs(u) - np.abs(u).max() + 0.022
+    over(paint, trim, 0.85 * ramp(edge, 0.004))
+    return np.clip(paint, 0, 1).reshape(height, width, 3)
