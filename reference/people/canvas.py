@@ -90,7 +90,10 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
 
     normal = at_texels(normals)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
-    texels = Fields(anatomy, at_texels(vertices), normal, at_texels(weights))
+    ear = _part(body, "ear")
+    texels = Fields(
+        anatomy, at_texels(vertices), normal, at_texels(weights), at_texels(ear[:, None])[:, 0]
+    )
     gutter_to, gutter_from = _gutter(index, size)
     return Canvas(
         body=body,
@@ -100,7 +103,7 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
         texel_index=index,
         gutter_to=gutter_to,
         gutter_from=gutter_from,
-        vertices=Fields(anatomy, vertices, normals, weights),
+        vertices=Fields(anatomy, vertices, normals, weights, ear),
         texel_occlusion=at_texels(occlusion[:, None])[:, 0],
         vertex_occlusion=occlusion,
         noise=NoiseBank.of(texels.position),
@@ -111,6 +114,12 @@ def _landmarks(body: BodyModel) -> dict[str, F32]:
     """The body file's named points on the template."""
     names, ids = body.extras["landmark_names"], body.extras["landmarks"]
     return {str(name): body.template[i] for name, i in zip(names, ids, strict=True)}
+
+
+def _part(body: BodyModel, name: str) -> F32:
+    """1 at the vertices the body file labels `name`. [V]."""
+    number = [str(part) for part in body.extras["part_names"]].index(name)
+    return (body.extras["part"] == number).astype(np.float32)
 
 
 def _texels(body: BodyModel, size: int) -> tuple[NDArray[np.int64], I32, F32]:

@@ -25,6 +25,9 @@ GRAVITY_M_S2 = 2.5
 """Below 9.81 because the rest shape already hangs; this is only what a new pose adds."""
 
 ROUNDS = 3
+MARGIN_M = 0.024
+"""Between particles the sheet cuts corners; the margin keeps the legs behind it all the same."""
+
 STRETCH = 1.06
 NECK = 12
 LEG_SEGMENTS = ((1, 4), (2, 5), (4, 7), (5, 8))
@@ -150,7 +153,7 @@ class _State:
             t = np.clip(local @ axis / np.float32(axis @ axis), 0, 1)[..., None]
             away = local - t * axis
             distance = np.sqrt(np.einsum("rck,rck->rc", away, away))[..., None] + np.float32(1e-6)
-            depth = np.clip(r0 + (r1 - r0) * t + np.float32(0.008) - distance, 0, None)
+            depth = np.clip(r0 + (r1 - r0) * t + np.float32(MARGIN_M) - distance, 0, None)
             p += away * (depth / distance)
 
     def _not_behind(self, p: F32, goal: F32, joints: F32) -> None:

@@ -63,6 +63,9 @@ def cloth(rng: np.random.Generator) -> RGB:
     """A dye: mostly saturated, some neutrals, never so black that it melts into the background."""
     kind = pick(rng, {"vivid": 5, "deep": 2.5, "pastel": 1.2, "neutral": 2.0, "earth": 1.2})
     hue = float(rng.random())
+    if 0.2 < hue < 0.46 and rng.random() < 0.55:
+        # Equal steps of hue would make a third of all cloth green.
+        hue = float(rng.random())
     if kind == "vivid":
         return _hsv(hue, rng.uniform(0.6, 0.95), rng.uniform(0.6, 0.95))
     if kind == "deep":
@@ -113,6 +116,7 @@ def hair(rng: np.random.Generator) -> RGB:
     return (float(r), float(g), float(b))
 
 
-def eye(rng: np.random.Generator) -> RGB:
-    """An iris."""
-    return EYES[int(rng.integers(len(EYES)))]
+def eye(rng: np.random.Generator, skin_tone: RGB) -> RGB:
+    """An iris; mostly brown with darker skin."""
+    brown = luma(skin_tone) < 0.55 and rng.random() < 0.9
+    return EYES[int(rng.integers(2 if brown else len(EYES)))]

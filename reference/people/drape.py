@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.body import ShapedBody
 from reference.people.canvas import Canvas
 from reference.people.fields import ramp
-from reference.people.garments import bottom_hem_y, outer_hem_y, waistband_y
+from reference.people.garments import (
+    bottom_hem_y,
+    outer_hem_y,
+    outer_opening_m,
+    waistband_y,
+)
 from reference.people.loose import Guides, LooseMesh, grid_mesh, slot_shape
 from reference.people.outfit import Bottom, Fabric, Outfit
 from reference.people.texture.blend import over, shade
@@ -25,6 +32,8 @@ BINS = 72
 GAP_M = 0.012
 """How far a skirt stays off what it hangs over."""
 
+TUCK_M = -0.006
+
 
 def draped_garments(
     outfit: Outfit, canvas: Canvas, clothed: ShapedBody, rng: np.random.Generator
@@ -32,48 +41,43 @@ def draped_garments(
     """The skirt and the coat tails of an outfit, where it has them."""
     parts = []
     # Heights are the template's; the shaped body's legs are longer or shorter.
-    scale = _leg_scale(canvas, clothed)
+    to_y = _leg_scale(canvas, clothed)
+    fields = canvas.vertices
+    trunk = clothed.vertices[(fields.arm < 0.3) & (fields.y < canvas.anatomy.chest_y)]
     if outfit.bottom.kind == "skirt":
-        top = waistband_y(canvas.anatomy) + (0.012 if outfit.is_dress else 0.0)
-        low = bottom_hem_y(outfit.bottom, canvas.anatomy)
-        flare = float(rng.uniform(0.06, 0.42))
-        guides = _tube(canvas, clothed, top, low, flare, 0.0, scale)
+        top = to_y(waistband_y(canvas.anatomy) + (0.012 if outfit.is_dress else 0.0))
+        low = to_y(bottom_hem_y(outfit.bottom, canvas.anatomy))
+        flare = float(rng.uniform(0.05, 0.3))
+        guides = _tube(trunk, clothed.joints, (top, low), flare, 0.0)
         picture = _skirt_picture(outfit, canvas, guides, rng)
         parts.append(grid_mesh(guides, slot="skirt", picture=picture))
     outer = outfit.outer
     if outer is not None and outer.tails_m > 0:
-        top = outer_hem_y(outer, canvas.anatomy) + 0.035
-        gap = float(rng.uniform(0.2, 0.45))
-        guides = _tube(canvas, clothed, top, top - outer.tails_m, 0.16, gap, scale)
-        guides = _outside(guides, 0.016)
+        hem = outer_hem_y(outer, canvas.anatomy)
+        low = hem - outer.tails_m
+        # The tails' front edges continue those of the jacket.
+        opening = float(outer_opening_m(outer, canvas.anatomy, np.float32([hem]))[0])
+        gap = float(np.arctan2(opening, 0.125))
+        trunk = np.concatenate([trunk, *(part.rest for part in parts)])
+        guides = _tube(trunk, clothed.joints, (to_y(hem + 0.045), to_y(low)), 0.14, gap)
         picture = _tails_picture(outer.fabric, outer.trim, canvas, guides, rng)
         parts.append(grid_mesh(guides, slot="tails", picture=picture))
     return parts
 
 
-def _leg_scale(canvas: Canvas, clothed: ShapedBody) -> tuple[float, float]:
-    """Maps template heights to the shaped body's: y ↦ offset + factor · y, from hip to ankle."""
+def _leg_scale(canvas: Canvas, clothed: ShapedBody) -> Callable[[float], float]:
+    """From heights on the template to heights on the shaped body, matched at hip and ankle."""
     rest = canvas.body.shape([]).joints
     factor = (clothed.joints[0, 1] - clothed.joints[7, 1]) / (rest[0, 1] - rest[7, 1])
-    return float(clothed.joints[0, 1] - factor * rest[0, 1]), float(factor)
+    return lambda y: float(clothed.joints[0, 1] + factor * (y - rest[0, 1]))
 
 
 def _tube(
-    canvas: Canvas,
-    clothed: ShapedBody,
-    top_y: float,
-    low_y: float,
-    flare: float,
-    gap_rad: float,
-    scale: tuple[float, float],
+    points: F32, joints: F32, span_y: tuple[float, float], flare: float, gap_rad: float
 ) -> Guides:
-    """A tube around hips and legs; with `gap_rad` on either side of the front, an open one."""
-    offset, factor = scale
-    heights = offset + factor * np.linspace(top_y, low_y, ROWS, dtype=np.float32)
-    fields = canvas.vertices
-    trunk = (fields.arm < 0.3) & (fields.y < canvas.anatomy.chest_y)
-    points = clothed.vertices[trunk]
-    axis_z = float(clothed.joints[0, 2])
+    """A tube around the points [n,3]; with `gap_rad` on either side of the front, an open one."""
+    heights = np.linspace(*span_y, ROWS, dtype=np.float32)
+    axis_z = float(joints[0, 2])
     closed = gap_rad == 0
     columns = SKIRT_COLUMNS if closed else TAIL_COLUMNS
     if closed:
@@ -85,9 +89,9 @@ def _tube(
     previous = np.zeros(columns, np.float32)
     for row, height in enumerate(heights):
         body = _profile(points, height, axis_z, angles)
-        fall = row / (ROWS - 1)
         grown = previous + (heights[row - 1] - height) * flare if row else previous
-        previous = np.maximum(body + GAP_M * min(1.0, 0.4 + 2 * fall), grown)
+        # The first row is tucked under what the tube hangs from.
+        previous = np.maximum(body + (GAP_M if row else TUCK_M), grown)
         radii[row] = previous
     waves = 1 + 0.035 * np.sin(angles * 7)[None] * np.linspace(0, 1, ROWS)[:, None] * (flare > 0.15)
     radii = radii * waves
@@ -95,7 +99,7 @@ def _tube(
     z = axis_z + radii * np.cos(angles)
     y = np.broadcast_to(heights[:, None], x.shape)
     rest = np.stack([x, y, z], -1).astype(np.float32)
-    ids, weights = _leg_weights(rest, clothed.joints)
+    ids, weights = _leg_weights(rest, joints)
     pull = np.linspace(22, 9, ROWS).astype(np.float32)
     return Guides(rest, ids, weights, 2, pull, closed, "legs")
 
@@ -129,16 +133,6 @@ def _leg_weights(rest: F32, joints: F32) -> tuple[NDArray[np.int32], F32]:
     thigh = leg - shin
     weights = np.stack([1 - leg, thigh * left, thigh * (1 - left), shin], -1)
     return ids.astype(np.int32), weights.astype(np.float32)
-
-
-def _outside(guides: Guides, by_m: float) -> Guides:
-    """The same tube, wider, so that it hangs over a skirt or shirt."""
-    rest = guides.rest.copy()
-    flat = rest[..., [0, 2]] - rest[..., [0, 2]].mean((0, 1))
-    flat /= np.linalg.norm(flat, axis=-1, keepdims=True)
-    rest[..., [0, 2]] += np.float32(by_m) * flat
-    return Guides(rest, guides.bone_ids, guides.bone_weights, guides.pinned, guides.pull,
-                  guides.closed, guides.collides)  # fmt: skip
 
 
 def _cloth_coordinates(canvas: Canvas, guides: Guides) -> tuple[F32, F32, int, int]:

@@ -39,12 +39,13 @@ def box(value: F32, low: float, high: float) -> F32:
 
 @dataclass(frozen=True, eq=False)
 class Fields:
-    """Points on the template: position [N,3], normal [N,3], skin weights [N,24]."""
+    """Points on the template: position [N,3], normal [N,3], skin weights [N,24], ear share [N]."""
 
     anatomy: Anatomy
     position: F32
     normal: F32
     weights: F32
+    ear: F32
 
     def _share(self, joints: tuple[int, ...]) -> F32:
         return np.asarray(self.weights[:, list(joints)].sum(1), np.float32)

@@ -17,7 +17,7 @@ from reference.people.outfit import Bottom, Footwear, Outer, Outfit, Top
 
 F32 = NDArray[np.float32]
 
-__all__ = ["Layer", "bottom_hem_y", "layers", "outer_hem_y", "top_hem_y", "waistband_y"]
+__all__ = ["Layer", "bottom_hem_y", "layers", "outer_hem_y", "outer_opening_m", "top_hem_y", "waistband_y"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,12 @@ def bottom_hem_y(bottom: Bottom, anatomy: Anatomy) -> float:
     """Lower edge on the legs."""
     span = anatomy.crotch_y - (anatomy.ankle_y - 0.03)
     return anatomy.crotch_y - bottom.hem * span
+
+
+def outer_opening_m(outer: Outer, anatomy: Anatomy, y: F32) -> F32:
+    """Half the width of the open front at heights y. [N] → [N]."""
+    widening = 0.12 * np.clip(anatomy.chest_y - y, -0.15, 0.4)
+    return np.asarray(outer.opening_m + widening, np.float32)
 
 
 def layers(outfit: Outfit, fields: Fields) -> list[Layer]:
@@ -186,10 +192,9 @@ def _outer(outer: Outer, fields: Fields) -> Layer:
     hem = fields.y - np.float32(outer_hem_y(outer, anatomy))
     reach = outer.sleeve * (anatomy.wrist_x - anatomy.shoulder_x) - 0.005
     sleeve = np.float32(reach) - fields.sleeve
-    widening = 0.25 * np.clip(anatomy.chest_y - fields.y, -0.15, 0.4)
     opening = np.where(
         fields.is_front & (fields.sleeve < 0),
-        fields.side_x - np.float32(outer.opening_m) - widening,
+        fields.side_x - outer_opening_m(outer, anatomy, fields.y),
         np.float32(1.0),
     )
     distance = np.minimum(np.minimum(hem, sleeve), np.minimum(fields.neckline + 0.012, opening))

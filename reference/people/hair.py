@@ -55,10 +55,8 @@ def scalp_of(hair: Hair, fields: Fields) -> Scalp:
     on_head = np.where(fields.neck > 0.25, np.float32(1), np.float32(-1))
     distance = lift - np.interp(around, LINE_ANGLES, _line_heights(hair)).astype(np.float32)
     # Ears stay bare: they stand out from the skull.
-    ear = np.linalg.norm((fields.position - head.ear * _mirror(fields.x)) * [1, 1, 1.2], axis=1)
-    bulge = fields.side_x - head.radii[0] * 1.02
-    is_ear = (ear < 0.042) & (bulge > 0) & (lift < 0.012)
-    distance = np.where(is_ear, -0.01, distance)
+    if hair.style not in ("afro", *CURTAIN_STYLES):
+        distance = np.where((fields.ear > 0.5) & (lift < 0.012), -0.01, distance)
     distance = np.minimum(_thin_top(hair, distance, lift, around, fields), on_head)
     hat = lift - np.interp(around, HAT_ANGLES, HAT_HEIGHTS).astype(np.float32)
     hat = np.minimum(hat, on_head) if hair.hat != "none" else np.full_like(lift, -1)
@@ -71,12 +69,6 @@ def scalp_of(hair: Hair, fields: Fields) -> Scalp:
         np.asarray(lift, np.float32),
         np.asarray(outward, np.float32),
     )
-
-
-def _mirror(x: F32) -> F32:
-    """[N,3] factors that carry a point on the left to the side of x."""
-    sign = np.where(x < 0, -1.0, 1.0)
-    return np.stack([sign, np.ones_like(sign), np.ones_like(sign)], 1).astype(np.float32)
 
 
 def _line_heights(hair: Hair) -> F32:

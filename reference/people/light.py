@@ -46,6 +46,6 @@ def draw_light(rng: np.random.Generator) -> Light:
         float(np.sin(elevation)),
         float(np.cos(elevation) * np.cos(azimuth)),
     )
-    key = float(rng.uniform(0.35, 0.6))
-    sky = float(rng.uniform(0.95, 1.05)) - key * 0.85
+    key = float(rng.uniform(0.45, 0.75))
+    sky = float(rng.uniform(1.15, 1.3)) - key * 0.8
     return Light(direction, key, sky, sky * float(rng.uniform(0.55, 0.75)))

@@ -82,9 +82,9 @@ def _face(rng: np.random.Generator, feminine: bool) -> Face:
     glasses = {"none": 6.5, "round": 1.3, "square": 1.3, "sun": 0.8}
     return Face(
         skin=tone,
-        eyes=colours.eye(rng),
+        eyes=colours.eye(rng, tone),
         lips=(float(lips[0]), float(lips[1]), float(lips[2])),
-        eye_size=float(rng.uniform(1.1, 1.45)),
+        eye_size=float(rng.uniform(1.0, 1.35)),
         brow_thickness=float(rng.uniform(0.6, 1.1) if feminine else rng.uniform(0.9, 1.6)),
         brow_tilt=float(rng.uniform(-0.15, 0.25)),
         mouth_width=float(rng.uniform(0.85, 1.2)),

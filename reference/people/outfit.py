@@ -166,7 +166,10 @@ def draw_outfit(rng: np.random.Generator, feminine: bool) -> Outfit:
 
 
 def _top(rng: np.random.Generator, kind: str, feminine: bool) -> Top:
-    cloth = fabric(rng, PATTERNS)
+    # A dress continues on its skirt, where patterns fixed to the trunk would break.
+    split = ("gradient", "block", "halves", "diagonal")
+    patterns = {k: v for k, v in PATTERNS.items() if kind != "dress" or k not in split}
+    cloth = fabric(rng, patterns)
     sleeves = {
         "tshirt": rng.uniform(0.22, 0.45), "longsleeve": rng.uniform(0.9, 1.0), "tank": -0.04,
         "shirt": 1.0 if rng.random() < 0.6 else 0.4, "hoodie": 1.0, "sweater": 0.98,
@@ -196,7 +199,7 @@ def _top(rng: np.random.Generator, kind: str, feminine: bool) -> Top:
         neckline=neckline,
         neck_depth_m=float(rng.uniform(0.03, 0.10)),
         thickness_m=float(rng.uniform(*thicknesses[kind])),
-        hem=float(rng.uniform(-0.25, 0.55)),
+        hem=float(rng.uniform(0.15, 0.6) if rng.random() < 0.88 else rng.uniform(-0.25, 0.1)),
         tucked=bool(kind in ("shirt", "tank", "longsleeve") and rng.random() < 0.45),
         trim=colours.contrasting(rng, cloth.base) if rng.random() < 0.5 else cloth.second,
         collar=bool(kind == "shirt" or (kind == "tshirt" and rng.random() < 0.15)),
@@ -206,9 +209,9 @@ def _top(rng: np.random.Generator, kind: str, feminine: bool) -> Top:
 
 
 def _outer(rng: np.random.Generator) -> Outer:
-    cloth = fabric(rng, {"solid": 6, "plaid": 1.2, "check": 0.6, "block": 1, "camo": 0.5})
-    contrast = rng.random() < 0.3
     coat = rng.random() < 0.45
+    cloth = fabric(rng, {"solid": 6, "plaid": 1.2, "check": 0.6, "block": 1 - coat, "camo": 0.5})
+    contrast = rng.random() < 0.3
     return Outer(
         fabric=cloth,
         sleeve_fabric=fabric(rng, {"solid": 1}) if contrast else cloth,
@@ -252,7 +255,7 @@ def _bottom(rng: np.random.Generator, feminine: bool, top: Top) -> Bottom:
 
 
 def _footwear(rng: np.random.Generator, bottom: Bottom) -> Footwear:
-    kind = pick(rng, {"sneakers": 5, "boots": 2, "flats": 1.5, "barefoot": 0.5})
+    kind = pick(rng, {"sneakers": 5.5, "boots": 2, "flats": 1.0, "barefoot": 0.4})
     upper = colours.cloth(rng)
     soles = {"sneakers": (0.92, 0.92, 0.90) if rng.random() < 0.6 else colours.cloth(rng)}
     bare_leg = bottom.kind in ("shorts", "skirt")

@@ -18,7 +18,7 @@ def standing(rng: np.random.Generator) -> Pose:
     """Relaxed, between an A-pose and arms hanging down."""
     r = np.zeros((24, 3), np.float32)
     for side, (hip, knee, shoulder, elbow, wrist) in ((1, (1, 4, 16, 18, 20)), (-1, (2, 5, 17, 19, 21))):
-        r[shoulder] = (rng.normal(0, 0.08), side * rng.normal(-0.1, 0.12), -side * rng.uniform(0.75, 1.28))
+        r[shoulder] = (rng.normal(0, 0.08), side * rng.normal(-0.1, 0.12), -side * rng.uniform(0.85, 1.3))
         r[elbow] = (0, -side * rng.uniform(0.05, 0.45), 0)
         r[wrist] = rng.normal(0, 0.1, 3)
         bend = rng.uniform(0, 0.12)

@@ -9,15 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference.people.canvas import Canvas
-from reference.people.fields import ramp
-from reference.people.garments import layers
+from reference.people.fields import box, ramp
+from reference.people.garments import bottom_hem_y, layers, waistband_y
 from reference.people.outfit import Outfit
 
 F32 = NDArray[np.float32]
 
 __all__ = ["cloth_offsets", "neighbour_mean"]
 
-SMOOTHING_ROUNDS = 14
 HEM_WIDTH_M = 0.012
 
 
@@ -52,18 +51,26 @@ def neighbour_mean(canvas: Canvas, values: F32) -> F32:
 @lru_cache(maxsize=4)
 def _smooth(canvas: Canvas) -> tuple[F32, F32]:
     """Where heavy cloth would lie: displacement [V,3] onto a smoother body, and its normals."""
-    positions = canvas.vertices.position
-    for _ in range(SMOOTHING_ROUNDS):
-        # Taubin's pair of steps smooths without shrinking the limbs.
-        for factor in (0.55, -0.57):
-            positions = positions + np.float32(factor) * (
-                neighbour_mean(canvas, positions) - positions
-            )
+    start = canvas.vertices.position
+    positions = _low_pass(canvas, start, 14)
+    # Shoes have no toes: filter the feet until they are merged.
+    shod = _low_pass(canvas, start, 60)
+    foot = ramp(canvas.vertices.foot - np.float32(0.75), 0.4)[:, None]
+    positions = positions + foot * (shod - positions)
     normals = canvas.vertices.normal
     for _ in range(6):
         normals = neighbour_mean(canvas, normals)
     normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
-    return (positions - canvas.vertices.position).astype(np.float32), normals.astype(np.float32)
+    return (positions - start).astype(np.float32), normals.astype(np.float32)
+
+
+def _low_pass(canvas: Canvas, positions: F32, rounds: int) -> F32:
+    """Taubin's pairs of steps, which smooth without shrinking the limbs. [V,3]."""
+    for _ in range(rounds):
+        for factor in (0.58, -0.60):
+            mean = neighbour_mean(canvas, positions)
+            positions = (positions + np.float32(factor) * (mean - positions)).astype(np.float32)
+    return positions
 
 
 def cloth_offsets(outfit: Outfit, canvas: Canvas) -> F32:
@@ -76,4 +83,9 @@ def cloth_offsets(outfit: Outfit, canvas: Canvas) -> F32:
         alpha = ramp(layer.distance, HEM_WIDTH_M)
         thickness = np.maximum(thickness, alpha * layer.thickness_m)
         smoothing = np.maximum(smoothing, alpha * np.float32(layer.smoothing))
+    if outfit.bottom.kind == "skirt":
+        # Legs that a skirt hides are thinned, so that a stride does not push them through it.
+        hem = bottom_hem_y(outfit.bottom, canvas.anatomy)
+        hidden = box(fields.y, hem + 0.06, waistband_y(canvas.anatomy) - 0.10)
+        thickness -= np.float32(0.018) * ramp(hidden, 0.10)
     return np.asarray(smoothing[:, None] * displacement + thickness[:, None] * normals, np.float32)

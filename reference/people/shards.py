@@ -25,7 +25,7 @@ from gas_rt.errors import FileError
 from reference.people import seeds
 from reference.people.animate import animate
 from reference.people.camera import draw_lens, framed, orbit
-from reference.people.motions import MOTIONS, motion
+from reference.people.motions import NAMED, motion
 from reference.people.person import Person, PersonState
 from reference.people.sampling import FPS, _elevation, _reference, shoot
 
@@ -137,9 +137,8 @@ def _orbit_cameras(
 
 def _other_states(person: Person, rng: np.random.Generator) -> list[PersonState]:
     """States in other poses: two from a named motion, three from a random one."""
-    named = [name for name in MOTIONS if name != "random"] or ["random"]
     states: list[PersonState] = []
-    for name, count in ((str(rng.choice(named)), 2), ("random", 3)):
+    for name, count in ((str(rng.choice(NAMED)), 2), ("random", 3)):
         poses = motion(name, frames=MOTION_FRAMES, fps=FPS, rng=rng)
         chosen = np.sort(rng.choice(MOTION_FRAMES, count, replace=False))
         moved = animate(person, poses[: int(chosen[-1]) + 1], FPS)

@@ -33,6 +33,9 @@ def paint_body(look: Look, canvas: Canvas, seed: int) -> F32:
     paint_hair(colours, look.hair, look.face.skin, canvas, rng)
     paint_glasses(colours, look.face, fields)
     occlusion = OCCLUSION_FLOOR + (1 - OCCLUSION_FLOOR) * canvas.texel_occlusion**0.8
+    if look.outfit.footwear.kind != "barefoot":
+        # The bake knows toes, which the shoe hides.
+        occlusion = np.where(fields.foot > 0.6, np.maximum(occlusion, 0.88), occlusion)
     # Eyes sit in deep sockets that the bake would blacken.
     colours = np.clip(colours, 0, 1) ** 2
     shade(colours, np.where(fields.head > 0.5, 0.5 + 0.5 * occlusion, occlusion).astype(np.float32))

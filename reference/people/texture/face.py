@@ -81,7 +81,7 @@ def _eyes(colours: F32, face: Face, x: F32, y: F32, signed_x: F32, facing: F32) 
     rim = ellipse(x, y - 0.0008, 0.0168 * size, 0.0086 * size, 0.2)
     over(colours, (0.10, 0.07, 0.06), 0.85 * rim * facing)
     white = ellipse(x, y + 0.0012, 0.0148 * size, 0.0068 * size, 0.2)
-    over(colours, (0.95, 0.94, 0.92), white * facing)
+    over(colours, (0.88, 0.87, 0.85), white * facing)
     inside = np.maximum(white, 0.0)
     iris = ellipse(x, y + 0.0002, 0.0066 * size, 0.0070 * size, 0.25) * inside
     over(colours, face.eyes, iris * facing)
