@@ -136,9 +136,7 @@ def _texels(body: BodyModel, size: int) -> tuple[NDArray[np.int64], I32, F32]:
     return index, body.faces[face[index]], raster.barycentric.reshape(-1, 3)[index]
 
 
-def _gutter(
-    index: NDArray[np.int64], size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _gutter(index: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Uncovered texels near charts and the nearest covered one, by growing the charts."""
     source = np.full((size, size), -1, np.int64)
     source.ravel()[index] = index

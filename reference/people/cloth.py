@@ -59,9 +59,7 @@ def leg_capsules(vertices: F32, joints: F32, is_leg: NDArray[np.bool_]) -> Capsu
     )
 
 
-def simulate(
-    guides: Guides, goals: F32, joints: F32, capsules: Capsules, *, fps: float
-) -> F32:
+def simulate(guides: Guides, goals: F32, joints: F32, capsules: Capsules, *, fps: float) -> F32:
     """Positions of the guides' particles, settled at the first frame.
 
     goals [T, rows, columns, 3] are where skinning carries them, joints [T, 24, 3] the posed

@@ -17,6 +17,7 @@ from reference.people.garments import (
     waistband_y,
 )
 from reference.people.loose import Guides, LooseMesh, grid_mesh, slot_shape
+from reference.people.noise import lattice_noise
 from reference.people.outfit import Bottom, Fabric, Outfit
 from reference.people.texture.blend import over, shade
 from reference.people.texture.patterns import weave
@@ -127,7 +128,9 @@ def _leg_weights(rest: F32, joints: F32) -> tuple[NDArray[np.int32], F32]:
     left = ramp(x, 0.24)
     shin = 0.35 * leg * np.clip((knee_y - y) / 0.3, 0, 1)
     own_knee = np.where(x > 0, 4, 5)
-    ids = np.stack([np.zeros_like(own_knee), np.ones_like(own_knee), np.full_like(own_knee, 2), own_knee], -1)
+    ids = np.stack(
+        [np.zeros_like(own_knee), np.ones_like(own_knee), np.full_like(own_knee, 2), own_knee], -1
+    )
     side = np.abs(left - 0.5) * 2
     shin = shin * side
     thigh = leg - shin
@@ -138,7 +141,9 @@ def _leg_weights(rest: F32, joints: F32) -> tuple[NDArray[np.int32], F32]:
 def _cloth_coordinates(canvas: Canvas, guides: Guides) -> tuple[F32, F32, int, int]:
     """u, v [h·w] in metres over the slot's picture, and its shape."""
     height, width = slot_shape(canvas.size)
-    radius = np.linalg.norm(guides.rest[ROWS // 2, :, ::2] - guides.rest[0, :, ::2].mean(0), axis=1).mean()
+    radius = np.linalg.norm(
+        guides.rest[ROWS // 2, :, ::2] - guides.rest[0, :, ::2].mean(0), axis=1
+    ).mean()
     turn = np.linspace(-np.pi, np.pi, width, dtype=np.float32)
     high, low = float(guides.rest[0, 0, 1]), float(guides.rest[-1, 0, 1])
     u = np.broadcast_to(turn * np.float32(radius), (height, width))
@@ -146,10 +151,19 @@ def _cloth_coordinates(canvas: Canvas, guides: Guides) -> tuple[F32, F32, int, i
     return u.ravel().copy(), v.ravel().copy(), height, width
 
 
+def _blotches(u: F32, v: F32, rng: np.random.Generator) -> F32:
+    """The trunk's medium noise, for a sheet. [n]."""
+    return lattice_noise(np.stack([u, v, np.zeros_like(u)], 1), 0.07, rng)
+
+
 def _folds(u: F32, v: F32, rng: np.random.Generator, depth: float) -> F32:
     """Brightness of vertical folds that deepen towards the hem."""
     phase = rng.uniform(0, 6, 3)
-    wave = np.sin(u * 31 + phase[0]) + 0.6 * np.sin(u * 53 + phase[1]) + 0.4 * np.sin(u * 17 + phase[2])
+    wave = (
+        np.sin(u * 31 + phase[0])
+        + 0.6 * np.sin(u * 53 + phase[1])
+        + 0.4 * np.sin(u * 17 + phase[2])
+    )
     fall = (v.max() - v) / max(float(v.max() - v.min()), 1e-3)
     return np.asarray(1 + depth * wave * (0.3 + 0.7 * fall), np.float32)
 
@@ -158,11 +172,14 @@ def _skirt_picture(outfit: Outfit, canvas: Canvas, guides: Guides, rng: np.rando
     bottom: Bottom = outfit.bottom
     u, v, height, width = _cloth_coordinates(canvas, guides)
     fabric = outfit.top.fabric if outfit.is_dress else bottom.fabric
-    noise = np.sin(u * 40) * np.sin(v * 37)
-    paint = weave(fabric, u, v, noise.astype(np.float32))
+    paint = weave(fabric, u, v, _blotches(u, v, rng))
     shade(paint, _folds(u, v, rng, float(rng.uniform(0.03, 0.09))))
     if rng.random() < 0.4:
-        over(paint, outfit.top.trim if outfit.is_dress else bottom.seams, ramp(v.min() + 0.03 - v, 0.004))
+        over(
+            paint,
+            outfit.top.trim if outfit.is_dress else bottom.seams,
+            ramp(v.min() + 0.03 - v, 0.004),
+        )
     band = bottom.belt if bottom.belt is not None else None
     if band is not None:
         over(paint, band, ramp(v - v.max() + 0.035, 0.004))
@@ -172,10 +189,14 @@ def _skirt_picture(outfit: Outfit, canvas: Canvas, guides: Guides, rng: np.rando
 
 
 def _tails_picture(
-    fabric: Fabric, trim: tuple[float, float, float], canvas: Canvas, guides: Guides, rng: np.random.Generator
+    fabric: Fabric,
+    trim: tuple[float, float, float],
+    canvas: Canvas,
+    guides: Guides,
+    rng: np.random.Generator,
 ) -> F32:
     u, v, height, width = _cloth_coordinates(canvas, guides)
-    paint = weave(fabric, u, v, (np.sin(u * 40) * np.sin(v * 37)).astype(np.float32))
+    paint = weave(fabric, u, v, _blotches(u, v, rng))
     shade(paint, _folds(u, v, rng, 0.04))
     # A vent in the middle of the back, and the trim of the front edges.
     vent = np.maximum(np.abs(u) - 0.003, v - (v.min() + 0.25))

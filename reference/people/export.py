@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from gas_rt.body import BodyModel
+from gas_rt.body import BodyFit, BodyModel, Motion
+from gas_rt.files import write_npz
 from reference.people.person import Person
 from reference.people.sampling import FPS, Clip, Shot, pose_clip, view_clip
 
@@ -38,40 +39,25 @@ def write_person(
     truth = folder / "truth"
     truth.mkdir(parents=True, exist_ok=True)
     _write_photo(folder, view.reference)
-    _write_npz(
-        folder / "motion.npz",
-        {
-            "poses": np.stack([p.rotations.ravel() for p in pose.poses]).astype(np.float64),
-            "trans": np.stack([p.translation for p in pose.poses]).astype(np.float64),
-            "betas": person.betas.astype(np.float64),
-            "mocap_framerate": np.float64(FPS),
-            "gender": np.array("neutral"),
-            # AMASS stores z-up worlds; this one says that it is SMPL's y-up.
-            "y_up": np.array(True),
-        },
-    )
+    motion_of(pose).save(folder / "motion.npz")
     _write_clip(truth, "view", view)
     _write_clip(truth, "pose", pose)
-    _write_npz(truth / "cameras.npz", _cameras("view", view) | _cameras("pose", pose))
+    write_npz(truth / "cameras.npz", _cameras("view", view) | _cameras("pose", pose))
     progress(f"wrote {folder}")
 
 
 def _write_photo(folder: Path, shot: Shot) -> None:
     _write_png(folder / "photo.png", shot.rgb)
     _write_png(folder / "mask.png", shot.mask)
-    camera = shot.camera
-    _write_npz(
-        folder / "fit.npz",
-        {
-            "betas": shot.betas,
-            "rotations": shot.pose.rotations,
-            "translation": shot.pose.translation,
-            "intrinsics": camera.intrinsics,
-            "R": camera.rotation,
-            "t": camera.translation,
-            "width": np.int64(camera.width),
-            "height": np.int64(camera.height),
-        },
+    BodyFit(shot.betas, shot.pose, shot.camera).save(folder / "fit.npz")
+
+
+def motion_of(clip: Clip) -> Motion:
+    """A clip's poses as a motion file has them."""
+    return Motion(
+        np.stack([p.rotations for p in clip.poses]),
+        np.stack([p.translation for p in clip.poses]),
+        FPS,
     )
 
 
@@ -91,16 +77,9 @@ def _cameras(name: str, clip: Clip) -> dict[str, NDArray[Any]]:
     }
 
 
-def _atomically(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Atomically."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        write(file)
+        Image.fromarray(picture).save(file, format="png")
     temporary.replace(path)
-
-
-def _write_png(path: Path, picture: NDArray[np.uint8]) -> None:
-    _atomically(path, lambda file: Image.fromarray(picture).save(file, format="png"))
-
-
-def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    _atomically(path, lambda file: np.savez(file, **arrays))

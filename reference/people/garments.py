@@ -17,7 +17,15 @@ from reference.people.outfit import Bottom, Footwear, Outer, Outfit, Top
 
 F32 = NDArray[np.float32]
 
-__all__ = ["Layer", "bottom_hem_y", "layers", "outer_hem_y", "outer_opening_m", "top_hem_y", "waistband_y"]
+__all__ = [
+    "Layer",
+    "bottom_hem_y",
+    "layers",
+    "outer_hem_y",
+    "outer_opening_m",
+    "top_hem_y",
+    "waistband_y",
+]
 
 
 @dataclass(frozen=True, eq=False)

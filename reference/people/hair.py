@@ -73,7 +73,10 @@ def scalp_of(hair: Hair, fields: Fields) -> Scalp:
 
 def _line_heights(hair: Hair) -> F32:
     heights = np.array(LINE_HEIGHTS, np.float32)
-    if hair.style in (*CURTAIN_STYLES, "short", "curly", "ponytail", "pigtails") and hair.fringe > 0.55:
+    if (
+        hair.style in (*CURTAIN_STYLES, "short", "curly", "ponytail", "pigtails")
+        and hair.fringe > 0.55
+    ):
         # A fringe down to just above the brows.
         heights[:3] = (0.034, 0.030, 0.022)
     if hair.style in CURTAIN_STYLES:

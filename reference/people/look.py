@@ -10,6 +10,7 @@ from reference.people import colours
 from reference.people.colours import RGB, pick
 from reference.people.outfit import Outfit, draw_outfit
 from reference.people.seeds import generator
+from reference.people.shape import draw_betas
 
 __all__ = ["Face", "Hair", "Look", "draw_look"]
 
@@ -64,7 +65,9 @@ class Look:
 
 def draw_look(seed: int) -> Look:
     """The look of one identity."""
-    feminine = bool(generator(seed, "presentation").random() < 0.5)
+    # The first shape direction runs from small and feminine to tall and masculine bodies.
+    odds = 1 / (1 + np.exp(1.2 * draw_betas(seed)[0]))
+    feminine = bool(generator(seed, "presentation").random() < odds)
     hair = _hair(generator(seed, "hair"), feminine)
     face = _face(generator(seed, "face"), feminine)
     return Look(face, hair, draw_outfit(generator(seed, "outfit"), feminine), feminine)
@@ -131,7 +134,9 @@ def _hair(rng: np.random.Generator, feminine: bool) -> Hair:
         streaks=streaks,
         volume_m=float(rng.uniform(low, high)),
         length_m=float(rng.uniform(shortest, longest)),
-        curl=float(rng.uniform(0.6, 1.0) if style in ("curly", "afro", "wavy") else rng.uniform(0, 0.3)),
+        curl=float(
+            rng.uniform(0.6, 1.0) if style in ("curly", "afro", "wavy") else rng.uniform(0, 0.3)
+        ),
         fringe=float(rng.uniform(0, 1)),
         parting=float(rng.uniform(-1, 1)),
         hat=hat,

@@ -87,7 +87,7 @@ def grid_faces(rows: int, columns: int, closed: bool) -> tuple[I32, I32, F32]:
         d, e = corner(r + 1, c, width), corner(r + 1, c + 1, width)
         return np.concatenate([np.stack([a, d, b], 1), np.stack([b, d, e], 1)]).astype(np.int32)
 
-    v, u = np.mgrid[0 : rows, 0 : wide].astype(np.float32)
+    v, u = np.mgrid[0:rows, 0:wide].astype(np.float32)
     uv = np.stack([u.ravel() / (wide - 1), v.ravel() / (rows - 1)], 1)
     return triangles(columns), triangles(wide), uv.astype(np.float32)
 

@@ -232,7 +232,9 @@ def _bottom(rng: np.random.Generator, feminine: bool, top: Top) -> Bottom:
     solid = {"solid": 8, "plaid": 0.6, "camo": 0.8, "pinstripes": 0.8, "gradient": 0.5}
     lively = {"solid": 4, "plaid": 1.4, "dots": 1, "stripes": 1, "flowers": 1, "gradient": 1,
               "check": 1, "pinstripes": 1}  # fmt: skip
-    base = colours.denim(rng) if kind == "jeans" else colours.contrasting(rng, top.fabric.base, 0.12)
+    base = (
+        colours.denim(rng) if kind == "jeans" else colours.contrasting(rng, top.fabric.base, 0.12)
+    )
     cloth = fabric(rng, lively if kind in ("skirt", "leggings") else solid, base)
     if kind == "jeans":
         cloth = Fabric(base, cloth.second, cloth.third, "denim", cloth.scale_m, cloth.phase, 1.0)
@@ -249,7 +251,9 @@ def _bottom(rng: np.random.Generator, feminine: bool, top: Top) -> Bottom:
         flare_m=float(rng.uniform(0.0, 0.028)) if kind in ("jeans", "trousers") else 0.008,
         side_stripe=colours.contrasting(rng, base) if rng.random() < 0.22 else None,
         seams=(0.78, 0.6, 0.35) if kind == "jeans" else colours.contrasting(rng, base),
-        belt=colours.contrasting(rng, base) if belted or (kind == "skirt" and rng.random() < 0.4) else None,
+        belt=colours.contrasting(rng, base)
+        if belted or (kind == "skirt" and rng.random() < 0.4)
+        else None,
         knee_patches=colours.contrasting(rng, base) if rng.random() < 0.08 else None,
     )
 
@@ -259,7 +263,9 @@ def _footwear(rng: np.random.Generator, bottom: Bottom) -> Footwear:
     upper = colours.cloth(rng)
     soles = {"sneakers": (0.92, 0.92, 0.90) if rng.random() < 0.6 else colours.cloth(rng)}
     bare_leg = bottom.kind in ("shorts", "skirt")
-    sock_m = float(rng.uniform(0.03, 0.30) if bare_leg and rng.random() < 0.7 else rng.uniform(0, 0.06))
+    sock_m = float(
+        rng.uniform(0.03, 0.30) if bare_leg and rng.random() < 0.7 else rng.uniform(0, 0.06)
+    )
     return Footwear(
         kind=kind,
         upper=upper,

@@ -17,17 +17,16 @@ from reference.people.look import Look, draw_look
 from reference.people.loose import SLOTS, STRIP_SHARE, LooseMesh, slot_shape
 from reference.people.relief import cloth_offsets
 from reference.people.seeds import generator
+from reference.people.shape import draw_betas
 from reference.people.texture import paint_body
 from reference.people.tresses import hanging_hair
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 
-__all__ = ["Mesh", "Person", "PersonState", "Skinned", "draw_betas"]
+__all__ = ["Mesh", "Person", "PersonState", "Skinned"]
 
 ATLAS = 512
-SHAPE_SPREAD = 1.0
-SHAPE_LIMIT = 2.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +125,6 @@ class Person:
         everything = np.concatenate([vertices, *sheets]).astype(np.float32)
         normals = kernels.vertex_normals(everything, self.mesh.faces)
         return PersonState(pose, everything, normals)
-
-
-def draw_betas(seed: int) -> F32:
-    """Body shape [10]: unit normal coefficients, clipped to what the body file has seen."""
-    draw = generator(seed, "shape").normal(0, SHAPE_SPREAD, 10)
-    return np.clip(draw, -SHAPE_LIMIT, SHAPE_LIMIT).astype(np.float32)
 
 
 def _assemble(canvas: Canvas, loose: tuple[LooseMesh, ...]) -> Mesh:

@@ -17,12 +17,23 @@ KEY_INTERVAL_S = 0.7
 def standing(rng: np.random.Generator) -> Pose:
     """Relaxed, between an A-pose and arms hanging down."""
     r = np.zeros((24, 3), np.float32)
-    for side, (hip, knee, shoulder, elbow, wrist) in ((1, (1, 4, 16, 18, 20)), (-1, (2, 5, 17, 19, 21))):
-        r[shoulder] = (rng.normal(0, 0.08), side * rng.normal(-0.1, 0.12), -side * rng.uniform(0.85, 1.3))
+    for side, (hip, knee, shoulder, elbow, wrist) in (
+        (1, (1, 4, 16, 18, 20)),
+        (-1, (2, 5, 17, 19, 21)),
+    ):
+        r[shoulder] = (
+            rng.normal(0, 0.08),
+            side * rng.normal(-0.1, 0.12),
+            -side * rng.uniform(0.85, 1.3),
+        )
         r[elbow] = (0, -side * rng.uniform(0.05, 0.45), 0)
         r[wrist] = rng.normal(0, 0.1, 3)
         bend = rng.uniform(0, 0.12)
-        r[hip] = (-bend + rng.normal(0, 0.04), side * rng.uniform(-0.05, 0.2), side * rng.uniform(0.02, 0.14))
+        r[hip] = (
+            -bend + rng.normal(0, 0.04),
+            side * rng.uniform(-0.05, 0.2),
+            side * rng.uniform(0.02, 0.14),
+        )
         r[knee] = (2 * bend, 0, 0)
     r[3] = rng.normal(0, 0.04, 3)
     r[6] = rng.normal(0, 0.04, 3)
@@ -38,7 +49,11 @@ def _key_pose(rng: np.random.Generator) -> F32:
     energy = rng.uniform(0.3, 1.0)
     for side, (hip, knee, shoulder, elbow) in ((1, (1, 4, 16, 18)), (-1, (2, 5, 17, 19))):
         lowered = rng.choice([rng.uniform(0.9, 1.3), rng.uniform(-0.9, 0.9)], p=[0.45, 0.55])
-        r[shoulder] = (rng.normal(0, 0.35), -side * rng.uniform(-0.4, 1.1) * energy, -side * lowered)
+        r[shoulder] = (
+            rng.normal(0, 0.35),
+            -side * rng.uniform(-0.4, 1.1) * energy,
+            -side * lowered,
+        )
         r[elbow] = (rng.normal(0, 0.3), -side * rng.uniform(0.1, 1.9) * energy, 0)
         lift = rng.choice([0.0, rng.uniform(0, 1.1)], p=[0.5, 0.5]) * energy
         r[hip] = (-lift + rng.normal(0, 0.2) * energy, side * rng.normal(0.1, 0.2),

@@ -24,9 +24,7 @@ def render(
     person: Person, state: PersonState, camera: Camera, *, light: Light, threads: int = 1
 ) -> tuple[U8, U8]:
     """Picture [H,W,3] sRGB over black, premultiplied by coverage, and coverage [H,W]."""
-    fine = camera.resized(
-        width=camera.width * SUPERSAMPLING, height=camera.height * SUPERSAMPLING
-    )
+    fine = camera.resized(width=camera.width * SUPERSAMPLING, height=camera.height * SUPERSAMPLING)
     mesh = person.mesh
     raster = kernels.rasterize(state.vertices, mesh.faces, fine, threads=threads)
     albedo = kernels.sample_texture(raster, mesh.uv, mesh.uv_faces, person.texture, threads=threads)

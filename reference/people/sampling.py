@@ -25,7 +25,17 @@ from reference.people.seeds import generator
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
-__all__ = ["Clip", "Shot", "light_of", "pose_clip", "reference_shot", "view_clip"]
+__all__ = [
+    "Clip",
+    "Shot",
+    "draw_elevation",
+    "light_of",
+    "pose_clip",
+    "reference_shot",
+    "reference_state",
+    "shoot",
+    "view_clip",
+]
 
 FPS = 25.0
 ORBIT_FRAMES = 20
@@ -67,7 +77,7 @@ def light_of(seed: int) -> Light:
     return draw_light(generator(seed, "light"))
 
 
-def _elevation(rng: np.random.Generator) -> float:
+def draw_elevation(rng: np.random.Generator) -> float:
     """Mostly level with the person, as photographs are."""
     low, high = ELEVATION
     return float(np.clip(rng.normal(np.radians(5), np.radians(6)), low, high))
@@ -79,17 +89,20 @@ def reference_camera(
     """A camera within 30° of the front that the person fills."""
     azimuth = float(rng.uniform(-REFERENCE_AZIMUTH, REFERENCE_AZIMUTH))
     lens = lens or draw_lens(rng)
-    return framed([state.vertices], azimuth=azimuth, elevation=_elevation(rng), lens=lens, size=size)
+    return framed(
+        [state.vertices], azimuth=azimuth, elevation=draw_elevation(rng), lens=lens, size=size
+    )
 
 
 def reference_shot(person: Person, rng: np.random.Generator, *, size: int = 128) -> Shot:
     """The photo: a natural standing pose seen from about the front."""
-    return _reference(person, rng, size)[0]
+    return reference_state(person, rng, size)[0]
 
 
-def _reference(
+def reference_state(
     person: Person, rng: np.random.Generator, size: int
 ) -> tuple[Shot, PersonState]:
+    """The reference shot and the settled state it shows."""
     state = settle(person, standing(rng))
     return shoot(person, state, reference_camera(state, rng, size=size)), state
 
@@ -140,7 +153,7 @@ def view_clip(
     draw step, direction and bobbing.
     """
     person = _person(seed, body, person)
-    reference, state = _reference(person, generator(seed, "reference"), size)
+    reference, state = reference_state(person, generator(seed, "reference"), size)
     rng = generator(seed, f"view clip {variant}")
     step, bob = np.radians(360 / ORBIT_FRAMES), 0.0
     if variant > 0:
@@ -182,12 +195,14 @@ def pose_clip(
     `stride` shows every stride-th frame of a 25 fps motion; the cloth moves through all of them.
     """
     person = _person(seed, body, person)
-    reference, _ = _reference(person, generator(seed, "reference"), size)
+    reference, _ = reference_state(person, generator(seed, "reference"), size)
     rng = generator(seed, f"pose clip {variant}")
     name = name or str(rng.choice(MOTIONS))
     poses = motion(name, frames=(frames - 1) * stride + 1, fps=FPS, rng=rng)
     states = animate(person, poses, FPS)[::stride]
     azimuth = float(rng.uniform(-np.pi, np.pi) if rng.random() < 0.3 else rng.normal(0, 0.5))
     points = [state.vertices for state in states]
-    camera = framed(points, azimuth=azimuth, elevation=_elevation(rng), lens=draw_lens(rng), size=size)
+    camera = framed(
+        points, azimuth=azimuth, elevation=draw_elevation(rng), lens=draw_lens(rng), size=size
+    )
     return _filmed(person, "pose", states, [camera] * frames, reference)

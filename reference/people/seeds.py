@@ -10,7 +10,7 @@ from gas_rt.errors import InputError
 
 __all__ = ["TEST", "TRAIN", "VALIDATION", "generator"]
 
-TRAIN = range(0, 900_000)
+TRAIN = range(900_000)
 VALIDATION = range(900_000, 950_000)
 TEST = range(950_000, 1_000_000)
 

@@ -27,7 +27,7 @@ from reference.people.animate import animate
 from reference.people.camera import draw_lens, framed, orbit
 from reference.people.motions import NAMED, motion
 from reference.people.person import Person, PersonState
-from reference.people.sampling import FPS, _elevation, _reference, shoot
+from reference.people.sampling import FPS, draw_elevation, reference_state, shoot
 
 __all__ = ["FIELDS", "draw_person", "read", "stream"]
 
@@ -71,7 +71,7 @@ def _body(path: str) -> BodyModel:
 def draw_person(seed: int, body: BodyModel) -> Arrays:
     """Reference and targets of one person, keyed as in `FIELDS`."""
     person = Person.from_seed(seed, body)
-    reference, standing_state = _reference(person, seeds.generator(seed, "reference"), SIZE)
+    reference, standing_state = reference_state(person, seeds.generator(seed, "reference"), SIZE)
     rng = seeds.generator(seed, "targets")
     views = _orbit_cameras(person, standing_state, reference.camera, rng)
     shots = [shoot(person, standing_state, camera) for camera in views]
@@ -82,7 +82,7 @@ def draw_person(seed: int, body: BodyModel) -> Arrays:
         camera = framed(
             [state.vertices],
             azimuth=azimuth + float(away),
-            elevation=_elevation(rng),
+            elevation=draw_elevation(rng),
             lens=draw_lens(rng),
             size=SIZE,
         )

@@ -64,7 +64,9 @@ def _bones(y: F32, chin_y: float, chest_y: float) -> tuple[NDArray[np.int32], F3
     return np.ascontiguousarray(ids), np.ascontiguousarray(weights, np.float32)
 
 
-def _curtain(hair: Hair, head: HeadShape, shift: F32, clothed: ShapedBody, canvas: Canvas) -> Guides:
+def _curtain(
+    hair: Hair, head: HeadShape, shift: F32, clothed: ShapedBody, canvas: Canvas
+) -> Guides:
     """A sheet from temple to temple around the back, ever more behind the shoulders."""
     centre = head.centre + shift
     top_y = head.eye[1] + shift[1] + 0.035
@@ -99,7 +101,9 @@ def _behind_shoulders(rest: F32, clothed: ShapedBody, canvas: Canvas) -> None:
     limit = np.full(rest.shape[1], np.inf, np.float32)
     for row in rest:
         for k, point in enumerate(row):
-            close = (np.abs(body[:, 0] - point[0]) < 0.035) & (np.abs(body[:, 1] - point[1]) < 0.035)
+            close = (np.abs(body[:, 0] - point[0]) < 0.035) & (
+                np.abs(body[:, 1] - point[1]) < 0.035
+            )
             if close.any():
                 limit[k] = min(limit[k], float(body[close, 2].min()) - 0.016)
         row[:, 2] = np.minimum(row[:, 2], limit)
@@ -163,7 +167,9 @@ def _rigid(rest: F32, closed: bool, picture: F32, slot: str) -> LooseMesh:
     ids[..., 0] = HEAD
     weights = np.zeros((rows, columns, 4), np.float32)
     weights[..., 0] = 1
-    guides = Guides(rest.astype(np.float32), ids, weights, rows, np.ones(rows, np.float32), closed, "none")
+    guides = Guides(
+        rest.astype(np.float32), ids, weights, rows, np.ones(rows, np.float32), closed, "none"
+    )
     return grid_mesh(guides, slot=slot, picture=picture, moving=False)
 
 

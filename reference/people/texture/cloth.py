@@ -149,7 +149,9 @@ class _Painter:
         else:
             shade(paint, 1 - 0.22 * ramp(0.05 - outward, 0.05))
         if bottom.knee_patches is not None:
-            knee = np.maximum(np.abs(self.y - anatomy.knee_y) - 0.06, np.abs(outward - 1.57) / 8 - 0.1)
+            knee = np.maximum(
+                np.abs(self.y - anatomy.knee_y) - 0.06, np.abs(outward - 1.57) / 8 - 0.1
+            )
             over(paint, bottom.knee_patches, ramp(-knee, 0.005) * self.front)
         if bottom.kind in ("jeans", "trousers"):
             fly = np.maximum(self.side_x - 0.002, anatomy.crotch_y - self.y)
@@ -165,7 +167,11 @@ class _Painter:
             buckle = band * (self.front & (self.side_x < 0.02))
             over(paint, (0.82, 0.75, 0.5), buckle.astype(np.float32))
         if bottom.kind == "joggers":
-            over(paint, bottom.seams, 0.8 * ramp(0.025 - self.distance, 0.004) * (self.y < anatomy.knee_y))
+            over(
+                paint,
+                bottom.seams,
+                0.8 * ramp(0.025 - self.distance, 0.004) * (self.y < anatomy.knee_y),
+            )
         return paint
 
     def _back_pockets(self, paint: F32) -> None:
@@ -236,7 +242,9 @@ class _Painter:
         self._line(paint, self.sleeve, 0.002, 0.25)
         over(paint, outer.trim, 0.85 * ramp(0.012 - self.distance, 0.004))
         self._print(paint, outer.back, front=False)
-        pocket = np.maximum(np.abs(self.side_x - 0.115) - 0.04, np.abs(self.y - self.anatomy.waist_y) - 0.006)
+        pocket = np.maximum(
+            np.abs(self.side_x - 0.115) - 0.04, np.abs(self.y - self.anatomy.waist_y) - 0.006
+        )
         self._line(paint, np.where(self.front, pocket, 1).astype(np.float32), 0.003, 0.4)
         return paint
 

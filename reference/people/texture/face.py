@@ -124,9 +124,7 @@ def paint_beard(colours: F32, face: Face, hair: Hair, fields: Fields, noise: F32
     head = fields.anatomy.head
     x, y = fields.side_x, fields.y
     lip_y = head.mouth[1]
-    moustache = ramp(
-        np.minimum(0.007 - np.abs(y - lip_y - 0.0145 + 3.0 * x * x), 0.031 - x), 0.004
-    )
+    moustache = ramp(np.minimum(0.007 - np.abs(y - lip_y - 0.0145 + 3.0 * x * x), 0.031 - x), 0.004)
     # From the sideburns down along the cheek to below the jaw.
     cheek = lip_y + 0.004 + np.maximum(x - 0.028, 0) * 1.15
     under = head.chin[1] - 0.028

@@ -18,7 +18,9 @@ __all__ = ["paint_hair", "strands", "tress_picture"]
 
 def strands(hair: Hair, along: F32, across: F32, noise: F32) -> F32:
     """Hair colours [N,3]: `across` metres over the strands, `along` them, noise in [-1, 1]."""
-    fine = np.sin(across * 900 + 4 * noise) * 0.5 + np.sin(across * 370 + 9 * noise + along * 8) * 0.5
+    fine = (
+        np.sin(across * 900 + 4 * noise) * 0.5 + np.sin(across * 370 + 9 * noise + along * 8) * 0.5
+    )
     curly = noise * 1.6
     tone = (1 - hair.curl) * fine + hair.curl * curly
     colours = np.empty((len(across), 3), np.float32)

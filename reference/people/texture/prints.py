@@ -105,7 +105,9 @@ def _shapes(motif: str, number: int) -> list[tuple[str, list[tuple[float, float]
     if motif == "star":
         turn = [np.pi * k / 5 for k in range(10)]
         radius = [0.4 if k % 2 == 0 else 0.17 for k in range(10)]
-        points = [(0.5 + r * np.sin(t), 0.5 - r * np.cos(t)) for t, r in zip(turn, radius, strict=True)]
+        points = [
+            (0.5 + r * np.sin(t), 0.5 - r * np.cos(t)) for t, r in zip(turn, radius, strict=True)
+        ]
         return [("polygon", at(*points))]
     if motif == "blob":
         turn = [2 * np.pi * k / 40 for k in range(40)]
