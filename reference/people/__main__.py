@@ -22,9 +22,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=20)
     parser.add_argument("--size", type=int, default=128, help="pixels on a side")
     parser.add_argument("--motion", choices=MOTIONS, help="of the pose clip; drawn if left out")
-    parser.add_argument(
-        "--gallery", type=int, metavar="N", help="a sheet of N people from --seed on"
-    )
+    parser.add_argument("--gallery", type=int, metavar="N", help="a sheet of N people")
     parser.add_argument("--body", type=Path, default=BODY)
     return parser
 

@@ -117,7 +117,8 @@ def _hair(rng: np.random.Generator, feminine: bool) -> Hair:
     tone = colours.hair(rng)
     volumes = {
         "bald": (0, 0), "balding": (0.006, 0.012), "buzz": (0.003, 0.006), "short": (0.016, 0.03),
-        "quiff": (0.025, 0.045), "curly": (0.03, 0.05), "afro": (0.06, 0.11), "mohawk": (0.05, 0.09),
+        "quiff": (0.025, 0.045), "curly": (0.03, 0.05), "afro": (0.06, 0.11),
+        "mohawk": (0.05, 0.09),
     }  # fmt: skip
     low, high = volumes.get(style, (0.014, 0.026))
     lengths = {"bob": (0.17, 0.24), "long": (0.34, 0.52), "wavy": (0.28, 0.46)}

@@ -40,7 +40,7 @@ class Print:
 
 @dataclass(frozen=True)
 class Top:
-    """What covers the trunk. `sleeve` is the share of the arm that is covered, shoulder to wrist."""
+    """What covers the trunk. `sleeve` is the share of the arm that is covered, from the shoulder."""
 
     kind: str
     fabric: Fabric
