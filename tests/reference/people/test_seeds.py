@@ -22,5 +22,5 @@ def test_streams_differ_by_name_and_seed_and_repeat() -> None:
 
 @pytest.mark.parametrize("seed", [-1, 1_000_000])
 def test_a_seed_outside_the_ranges_is_refused(seed: int) -> None:
-    with pytest.raises(InputError, match="expected 0..999999"):
+    with pytest.raises(InputError, match=r"expected 0\.\.999999"):
         seeds.generator(seed, "hair")
