@@ -54,9 +54,7 @@ def checked(
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ShapeError(
-            f"{name}: expected an array, got a ragged sequence; pass one array"
-        ) from error
+        raise ShapeError(f"{name}: expected an array, got a ragged sequence; pass one array") from error
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{name}: expected numbers, got dtype {array.dtype}; convert it first")
     matches = array.ndim == len(shape) and all(
@@ -69,9 +67,7 @@ def checked(
         raise ShapeError(f"{name}: expected integers, got dtype {array.dtype}; round it first")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(np.size(array) - np.isfinite(array).sum())
-        raise ShapeError(
-            f"{name}: {bad} of {array.size} values are NaN or infinite; repair the source"
-        )
+        raise ShapeError(f"{name}: {bad} of {array.size} values are NaN or infinite; repair the source")
     return np.ascontiguousarray(array, dtype=dtype)
 
 
