@@ -2,24 +2,36 @@
 
 Every file of ``cpp_ext/cpu`` is compiled once per instruction set into its own namespace
 (``GAS_RT_ISA``); the extension picks one when it is loaded, so one build runs on any x86-64
-machine and uses what the machine has.
+machine and uses what the machine has. ``cpp_ext/cpu/shared`` is compiled once.
 """
 
 from __future__ import annotations
 
+import logging
+import os
 import platform
 import shutil
+import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.command.build_py import build_py
+from setuptools.errors import CompileError
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parent
 CPP = Path("cpp_ext")
 BUNDLES = ("gas-mini",)
 COMMON_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
+CORE_FLAGS = ["-std=c++17", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing"]
+# Files whose multiplications and additions may be fused. Elsewhere they stay separate: geometry
+# then returns the same bits on every instruction set, and the raster has no holes.
+FUSED_PREFIXES = ("field", "march")
 ISAS_X86 = {
     "base": [],
     "avx2": ["-march=x86-64-v3"],
@@ -40,56 +52,73 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         import nanobind
 
-        build_temp = Path(self.build_temp)
-        include = [str(CPP / "include"), nanobind.include_dir()]
-        robin_map = Path(nanobind.source_dir()).parent / "ext" / "robin_map" / "include"
-        include += [str(robin_map), nanobind.source_dir(), *ext.include_dirs]
-        objects: list[str] = []
+        core = Path(nanobind.source_dir())
+        include = [CPP / "include", nanobind.include_dir(), core, *self.include_dirs]
+        include.append(core.parent / "ext" / "robin_map" / "include")
+        have = [f"GAS_RT_HAVE_{isa.upper()}=1" for isa in isas()]
+        # The linker keeps the first of the inline functions that several objects define. So the
+        # objects go from the narrowest instruction set to the widest, and none of them can end up
+        # calling code that the machine it was chosen for does not run.
+        jobs = [self._job(core / "nb_combined.cpp", "nanobind", include, ["NDEBUG=1"], CORE_FLAGS)]
+        for source in [*map(Path, ext.sources), *sorted((CPP / "cpu" / "shared").glob("*.cpp"))]:
+            jobs.append(self._job(source, source.parent.name, include, have, COMMON_FLAGS))
         for isa, flags in isas().items():
-            objects += self._compile(
-                sorted(map(str, (CPP / "cpu").glob("*.cpp"))),
-                build_temp / isa,
-                include,
-                [("GAS_RT_ISA", isa)],
-                [*COMMON_FLAGS, *flags],
-            )
-        macros = [(f"GAS_RT_HAVE_{isa.upper()}", "1") for isa in isas()]
-        objects += self._compile(ext.sources, build_temp / "bindings", include, macros, COMMON_FLAGS)
-        nanobind_core = str(Path(nanobind.source_dir()) / "nb_combined.cpp")
-        objects += self._compile(
-            [nanobind_core],
-            build_temp / "nanobind",
-            include,
-            [("NDEBUG", "1")],
-            ["-std=c++17", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing"],
-        )
+            macros = [*have, f"GAS_RT_ISA={isa}"]
+            for source in sorted((CPP / "cpu").glob("*.cpp")):
+                fast = source.stem.startswith(FUSED_PREFIXES)
+                contract = "-ffp-contract=" + ("fast" if fast else "off")
+                options = [*COMMON_FLAGS, *flags, contract]
+                jobs.append(self._job(source, isa, include, macros, options))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(self._compile, jobs))
         target = Path(self.get_ext_fullpath(ext.name))
         target.parent.mkdir(parents=True, exist_ok=True)
         self.compiler.link_shared_object(
             objects, str(target), extra_postargs=["-pthread"], target_lang="c++"
         )
 
-    def _compile(
-        self,
-        sources: list[str],
-        build_temp: Path,
-        include: list[str],
-        macros: list[tuple[str, str]],
-        flags: list[str],
-    ) -> list[str]:
-        depends = [str(p) for p in sorted(CPP.rglob("*.h"))]
-        objects: list[str] = []
-        for source in sources:
-            target = build_temp / (Path(source).stem + ".o")
-            newest = max(Path(p).stat().st_mtime for p in [source, "setup.py", *depends])
-            if not (target.exists() and target.stat().st_mtime > newest):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                command = [*self.compiler.compiler_so_cxx, *flags]
-                command += [f"-D{name}={value}" for name, value in macros]
-                command += [f"-I{path}" for path in include] + ["-I" + path for path in self.include_dirs]
-                self.compiler.spawn([*command, "-c", source, "-o", str(target)])
-            objects.append(str(target))
-        return objects
+    def _job(
+        self, source: Path, folder: str, include: list[Any], macros: list[str], flags: list[str]
+    ) -> tuple[Path, Path, list[str]]:
+        target = Path(self.build_temp) / folder / f"{source.stem}.o"
+        command = [*self.compiler.compiler_so_cxx, *flags, *(f"-D{macro}" for macro in macros)]
+        command += [
+            *(f"-I{path}" for path in include),
+            "-MMD",
+            "-c",
+            str(source),
+            "-o",
+            str(target),
+        ]
+        return source, target, command
+
+    def _compile(self, job: tuple[Path, Path, list[str]]) -> str:
+        """Runs a job unless its object is newer than all it was made from, and made the same way."""
+        source, target, command = job
+        recipe = target.with_suffix(".command")
+        if not self.force and up_to_date(target, recipe, command):
+            return str(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        recipe.unlink(missing_ok=True)
+        log.info("compiling %s into %s", source, target)
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise CompileError(f"{source}: {error}") from error
+        recipe.write_text("\0".join(command))
+        return str(target)
+
+
+def up_to_date(target: Path, recipe: Path, command: list[str]) -> bool:
+    """Whether the object exists, was made by this command, and nothing it includes has changed."""
+    depends = target.with_suffix(".d")
+    if not (target.exists() and recipe.exists() and depends.exists()):
+        return False
+    if recipe.read_text() != "\0".join(command):
+        return False
+    files = depends.read_text().replace("\\\n", " ").split(":", 1)[1].split()
+    made = target.stat().st_mtime
+    return all(Path(file).exists() and Path(file).stat().st_mtime < made for file in files)
 
 
 class BuildPy(build_py):

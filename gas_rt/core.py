@@ -54,7 +54,9 @@ def checked(
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ShapeError(f"{name}: expected an array, got a ragged sequence; pass one array") from error
+        raise ShapeError(
+            f"{name}: expected an array, got a ragged sequence; pass one array"
+        ) from error
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{name}: expected numbers, got dtype {array.dtype}; convert it first")
     matches = array.ndim == len(shape) and all(
@@ -67,7 +69,9 @@ def checked(
         raise ShapeError(f"{name}: expected integers, got dtype {array.dtype}; round it first")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         bad = int(np.size(array) - np.isfinite(array).sum())
-        raise ShapeError(f"{name}: {bad} of {array.size} values are NaN or infinite; repair the source")
+        raise ShapeError(
+            f"{name}: {bad} of {array.size} values are NaN or infinite; repair the source"
+        )
     return np.ascontiguousarray(array, dtype=dtype)
 
 
@@ -134,7 +138,8 @@ class Camera:
             )
         if np.abs(k[[0, 1, 2, 2, 2], [1, 0, 0, 1, 2]] - [0, 0, 0, 0, 1]).max() > 1e-6:
             raise ShapeError(
-                f"Camera.intrinsics: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], got {k.tolist()}"
+                "Camera.intrinsics: expected [[fx, 0, cx], [0, fy, cy], [0, 0, 1]], "
+                f"got {k.tolist()}"
             )
         r64 = r.astype(np.float64)
         if np.abs(r64 @ r64.T - np.eye(3)).max() > 1e-3 or np.linalg.det(r64) < 0:

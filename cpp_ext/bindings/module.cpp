@@ -1,8 +1,10 @@
-// The one module: each topic registers itself through a function declared in bindings.h.
+// The one extension module; its public faces are the Python files beside it.
 #include <nanobind/nanobind.h>
 
 #include "bindings.h"
+#include "gas_rt/dispatch.h"
 
 NB_MODULE(_native, m) {
-  m.attr("isa") = gas_rt::active_isa();
+  m.attr("isa") = gas_rt::isa_name(gas_rt::active_isa());
+  gas_rt::bind_geometry(m);
 }

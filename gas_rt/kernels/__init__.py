@@ -1,1 +1,31 @@
-"""TODO."""
+"""Geometry and field kernels: Python faces over the compiled extension, NumPy twins beside them.
+
+``GAS_RT_KERNELS=numpy`` runs the twins instead; ``GAS_RT_ISA=base|avx2|avx512`` fixes the
+instruction set of the compiled kernels, which is otherwise the widest the machine has.
+"""
+
+from gas_rt.kernels._backend import kernel_isa
+from gas_rt.kernels.normals import render_normals, vertex_normals
+from gas_rt.kernels.raster import Raster, interpolate, rasterize, sample_texture
+from gas_rt.kernels.skinning import (
+    inverse_maps,
+    joint_transforms,
+    pose_offsets,
+    rodrigues,
+    skin,
+)
+
+__all__ = [
+    "Raster",
+    "interpolate",
+    "inverse_maps",
+    "joint_transforms",
+    "kernel_isa",
+    "pose_offsets",
+    "rasterize",
+    "render_normals",
+    "rodrigues",
+    "sample_texture",
+    "skin",
+    "vertex_normals",
+]

@@ -1,0 +1,45 @@
+# gas-rt: `make demo` shows an avatar, `make test` runs the tests; both set up all they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+NATIVE := $(shell find cpp_ext -name '*.cpp' -o -name '*.h') setup.py pyproject.toml
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: demo test env lint format clean
+
+demo: $(VENV)/.built
+	$(BIN)/gas-rt demo --out out
+
+test: $(VENV)/.dev $(VENV)/.built
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+env: $(VENV)/.dev $(VENV)/.built
+	@echo "ready: $(BIN)/python"
+
+lint: $(VENV)/.dev $(VENV)/.built
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu')
+
+$(VENV)/.runtime: requirements/build.txt requirements/runtime.txt
+	@PYTHON="$(PYTHON)" sh requirements/check.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements/build.txt -r requirements/runtime.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	$(PIP) -r requirements/dev.txt
+	@touch $@
+
+$(VENV)/.built: $(NATIVE) | $(VENV)/.runtime
+	$(PIP) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist out *.egg-info gas_rt/kernels/_native*.so

@@ -1,0 +1,113 @@
+#include "gas_rt/skinning.h"
+
+#include <vector>
+
+#include "gas_rt/thread_pool.h"
+#include "geometry_drivers.h"
+
+namespace gas_rt::GAS_RT_ISA {
+namespace {
+
+constexpr int64_t kVerticesPerTask = 1024;
+
+// Summed in this many interleaved parts whatever the vector width, so that every instruction set
+// returns the same bits.
+constexpr int kDotLanes = 16;
+
+float dot_product(const float* a, const float* b, int64_t n) {
+  float lanes[kDotLanes] = {};
+  int64_t i = 0;
+  for (; i + kDotLanes <= n; i += kDotLanes) {
+    for (int lane = 0; lane < kDotLanes; ++lane) lanes[lane] += a[i + lane] * b[i + lane];
+  }
+  for (int lane = 0; i < n; ++i, ++lane) lanes[lane] += a[i] * b[i];
+  for (int width = kDotLanes / 2; width > 0; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+}  // namespace
+
+void rodrigues_all(const float* rotvec, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) rodrigues(rotvec + 3 * i, out + 9 * i);
+}
+
+void joint_transforms(const float* rotations, const float* joints, const int32_t* parents,
+                      int64_t n_joints, float* transforms, float* posed_joints) {
+  // Chained in double; world[j] is [3, 4].
+  std::vector<double> world(12 * n_joints);
+  for (int64_t j = 0; j < n_joints; ++j) {
+    float local[9];
+    rodrigues(rotations + 3 * j, local);
+    double* g = world.data() + 12 * j;
+    const Vec3d joint = to_double(load3(joints + 3 * j));
+    if (parents[j] < 0) {
+      for (int row = 0; row < 3; ++row) {
+        for (int column = 0; column < 3; ++column) g[4 * row + column] = local[3 * row + column];
+      }
+      g[3] = joint.x, g[7] = joint.y, g[11] = joint.z;
+    } else {
+      const double* p = world.data() + 12 * parents[j];
+      const Vec3d step = joint - to_double(load3(joints + 3 * parents[j]));
+      for (int row = 0; row < 3; ++row) {
+        const double* a = p + 4 * row;
+        for (int column = 0; column < 3; ++column) {
+          g[4 * row + column] =
+              a[0] * local[column] + a[1] * local[3 + column] + a[2] * local[6 + column];
+        }
+        g[4 * row + 3] = a[0] * step.x + a[1] * step.y + a[2] * step.z + a[3];
+      }
+    }
+    float* out = transforms + 12 * j;
+    for (int row = 0; row < 3; ++row) {
+      const double* a = g + 4 * row;
+      posed_joints[3 * j + row] = static_cast<float>(a[3]);
+      for (int column = 0; column < 3; ++column) {
+        out[4 * row + column] = static_cast<float>(a[column]);
+      }
+      out[4 * row + 3] =
+          static_cast<float>(a[3] - (a[0] * joint.x + a[1] * joint.y + a[2] * joint.z));
+    }
+  }
+}
+
+void pose_offsets(const float* rotations, int64_t n_joints, const float* posedirs,
+                  int64_t n_vertices, int threads, float* out) {
+  const int64_t n_features = 9 * (n_joints - 1);
+  std::vector<float> features(n_features);
+  for (int64_t j = 1; j < n_joints; ++j) {
+    float* m = features.data() + 9 * (j - 1);
+    rodrigues(rotations + 3 * j, m);
+    m[0] -= 1.0f, m[4] -= 1.0f, m[8] -= 1.0f;
+  }
+  parallel_ranges(3 * n_vertices, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      out[i] = dot_product(features.data(), posedirs + n_features * i, n_features);
+    }
+  });
+}
+
+void skin(const float* vertices, int64_t n_vertices, const float* transforms,
+          const int32_t* bone_ids, const float* bone_weights, int threads, float* out) {
+  parallel_ranges(n_vertices, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t v = begin; v < end; ++v) {
+      float blend[12];
+      blend_transforms(transforms, bone_ids + 4 * v, bone_weights + 4 * v, blend);
+      store3(out + 3 * v, transform_point(blend, load3(vertices + 3 * v)));
+    }
+  });
+}
+
+void inverse_maps(const float* target, const float* offsets_target, const float* canonical,
+                  const float* offsets_canonical, const int32_t* bone_ids,
+                  const float* bone_weights, int64_t n_vertices, int threads, float* out) {
+  parallel_ranges(n_vertices, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t v = begin; v < end; ++v) {
+      inverse_map(target, offsets_target + 3 * v, canonical, offsets_canonical + 3 * v,
+                  bone_ids + 4 * v, bone_weights + 4 * v, out + 12 * v);
+    }
+  });
+}
+
+}  // namespace gas_rt::GAS_RT_ISA

@@ -1,0 +1,96 @@
+"""Which implementation the faces call: the compiled kernels, or their NumPy twins by choice."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt.core import Camera
+from gas_rt.errors import BackendError, InputError, ShapeError
+
+if TYPE_CHECKING:
+    from gas_rt.kernels import _native as native_module
+
+__all__ = [
+    "check_indices",
+    "check_rows",
+    "check_threads",
+    "kernel_isa",
+    "native",
+    "native_camera",
+    "use_twins",
+]
+
+VARIABLE = "GAS_RT_KERNELS"
+
+
+def use_twins() -> bool:
+    """Whether ``GAS_RT_KERNELS=numpy`` chose the NumPy twins; the default is ``native``."""
+    choice = os.environ.get(VARIABLE) or "native"
+    if choice not in {"native", "numpy"}:
+        raise InputError(
+            f"{VARIABLE}: expected native or numpy, got {choice!r}; unset or correct it"
+        )
+    return choice == "numpy"
+
+
+@functools.cache
+def _load() -> Any:
+    return importlib.import_module("gas_rt.kernels._native")
+
+
+def native() -> native_module:
+    """The compiled kernels, or a `BackendError` that says how to get them."""
+    try:
+        return cast("native_module", _load())
+    except ImportError as error:
+        raise BackendError(
+            f"gas_rt.kernels: the compiled kernels cannot be loaded ({error}); build them with "
+            "`python setup.py build_ext --inplace` or install the package, or choose the slow "
+            f"NumPy twins with {VARIABLE}=numpy"
+        ) from error
+
+
+def kernel_isa() -> str:
+    """What runs: ``numpy``, or the instruction set of the compiled kernels."""
+    return "numpy" if use_twins() else native().isa
+
+
+def native_camera(camera: Camera) -> native_module.Camera:
+    """The camera as the compiled kernels take it."""
+    return native().Camera(
+        camera.intrinsics, camera.rotation, camera.translation, camera.width, camera.height
+    )
+
+
+def check_threads(threads: int) -> int:
+    """A thread count, checked."""
+    if isinstance(threads, bool) or not isinstance(threads, int | np.integer) or threads < 1:
+        raise InputError(f"threads: expected an integer of at least 1, got {threads!r}")
+    return min(int(threads), 1024)
+
+
+def check_rows(value: NDArray[Any], name: str, like: NDArray[Any], like_name: str) -> None:
+    """Raise unless both arrays have the same number of rows."""
+    if len(value) != len(like):
+        raise ShapeError(f"{name}: expected {len(like)} rows like {like_name}, got {len(value)}")
+
+
+def check_indices(
+    value: NDArray[np.int32], name: str, *, count: int, of: str, lowest: int = 0
+) -> None:
+    """Raise unless every index is in ``lowest .. count - 1``."""
+    if value.size == 0:
+        return
+    low, high = int(value.min()), int(value.max())
+    if low < lowest or high >= count:
+        worst = low if low < lowest else high
+        raise ShapeError(
+            f"{name}: index {worst} is out of range, expected {lowest}..{count - 1} "
+            f"for {count} {of}"
+        )

@@ -1,0 +1,75 @@
+"""The compiled kernels. Arrays are C-contiguous and of the exact dtype; results go to `out`."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+isa: str
+
+class Camera:
+    def __init__(
+        self, intrinsics: F32, rotation: F32, translation: F32, width: int, height: int
+    ) -> None: ...
+
+def rodrigues(rotvec: F32, out: F32) -> None: ...
+def joint_transforms(
+    rotations: F32, joints: F32, parents: I32, transforms: F32, posed_joints: F32
+) -> None: ...
+def pose_offsets(rotations: F32, posedirs: F32, threads: int, out: F32) -> None: ...
+def skin(
+    vertices: F32, transforms: F32, bone_ids: I32, bone_weights: F32, threads: int, out: F32
+) -> None: ...
+def inverse_maps(
+    target: F32,
+    offsets_target: F32,
+    canonical: F32,
+    offsets_canonical: F32,
+    bone_ids: I32,
+    bone_weights: F32,
+    threads: int,
+    out: F32,
+) -> None: ...
+def vertex_normals(vertices: F32, faces: I32, threads: int, out: F32) -> None: ...
+def rasterize(
+    camera: Camera,
+    vertices: F32,
+    faces: I32,
+    threads: int,
+    face_id: I32,
+    barycentric: F32,
+    depth: F32,
+) -> None: ...
+def interpolate(
+    face_id: I32, barycentric: F32, faces: I32, attributes: F32, threads: int, out: F32
+) -> None: ...
+def sample_texture_f32(
+    face_id: I32,
+    barycentric: F32,
+    uv: F32,
+    uv_faces: I32,
+    texture: NDArray[Any],
+    threads: int,
+    out: F32,
+) -> None: ...
+def sample_texture_u8(
+    face_id: I32,
+    barycentric: F32,
+    uv: F32,
+    uv_faces: I32,
+    texture: NDArray[Any],
+    threads: int,
+    out: F32,
+) -> None: ...
+def shade_normals(
+    camera: Camera,
+    face_id: I32,
+    barycentric: F32,
+    faces: I32,
+    normals: F32,
+    threads: int,
+    out: F32,
+) -> None: ...

@@ -1,0 +1,75 @@
+"""Vertex normals, and the normal map as the released model was trained on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt.core import Camera, checked
+from gas_rt.kernels import twins
+from gas_rt.kernels._backend import (
+    check_indices,
+    check_threads,
+    native,
+    native_camera,
+    use_twins,
+)
+from gas_rt.kernels.raster import rasterize
+
+__all__ = ["render_normals", "vertex_normals"]
+
+F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
+
+
+def vertex_normals(vertices: F32, faces: I32, *, threads: int = 1) -> F32:
+    """Unit normals [V, 3]: the faces' normals weighted by their angle at the vertex.
+
+    A vertex without a face that has an area gets the zero vector.
+
+    Parameters
+    ----------
+    vertices : [V, 3] metres.
+    faces : [F, 3], counter-clockwise seen from outside.
+    """
+    vertices = checked(vertices, "vertices", shape=(None, 3))
+    faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
+    check_indices(faces, "faces", count=len(vertices), of="vertices")
+    threads = check_threads(threads)
+    if use_twins():
+        return twins.vertex_normals(vertices, faces, threads=threads)
+    out = np.empty_like(vertices)
+    native().vertex_normals(vertices, faces, threads, out)
+    return out
+
+
+def render_normals(
+    vertices: F32, faces: I32, camera: Camera, *, threads: int = 1
+) -> tuple[F32, NDArray[np.bool_]]:
+    """The normal map of a mesh in the release's convention.
+
+    With n the smooth normal in OpenCV camera coordinates, the colour is
+    ``((1 + nx) / 2, (1 - ny) / 2, (1 - nz) / 2)``, linear; facing the camera is (0.5, 0.5, 1).
+
+    Returns
+    -------
+    picture : [H, W, 3] in [0, 1], black where no surface is seen.
+    mask : [H, W], where one is.
+    """
+    raster = rasterize(vertices, faces, camera, threads=threads)
+    normals = vertex_normals(vertices, faces, threads=threads)
+    mask = raster.face_id >= 0
+    faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
+    if use_twins():
+        return twins.shade_normals(camera, raster, faces, normals), mask
+    out = np.empty((camera.height, camera.width, 3), np.float32)
+    native().shade_normals(
+        native_camera(camera),
+        raster.face_id,
+        raster.barycentric,
+        faces,
+        normals,
+        check_threads(threads),
+        out,
+    )
+    return out, mask

@@ -1,0 +1,27 @@
+"""NumPy twins of the compiled kernels: slow, plain, and the oracle their tests compare with.
+
+They take arguments that the faces in `gas_rt.kernels` have checked.
+"""
+
+from gas_rt.kernels.twins.normals import shade_normals, vertex_normals
+from gas_rt.kernels.twins.raster import interpolate, rasterize, sample_texture
+from gas_rt.kernels.twins.skinning import (
+    inverse_maps,
+    joint_transforms,
+    pose_offsets,
+    rodrigues,
+    skin,
+)
+
+__all__ = [
+    "interpolate",
+    "inverse_maps",
+    "joint_transforms",
+    "pose_offsets",
+    "rasterize",
+    "rodrigues",
+    "sample_texture",
+    "shade_normals",
+    "skin",
+    "vertex_normals",
+]
