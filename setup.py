@@ -93,7 +93,7 @@ class BuildNative(build_ext):
         return source, target, command
 
     def _compile(self, job: tuple[Path, Path, list[str]]) -> str:
-        """Runs a job unless its object is newer than all it was made from, and made the same way."""
+        """Runs a job, unless its object is up to date."""
         source, target, command = job
         recipe = target.with_suffix(".command")
         if not self.force and up_to_date(target, recipe, command):

@@ -6,5 +6,6 @@
 namespace gas_rt {
 
 void bind_geometry(nanobind::module_& m);
+void bind_shell(nanobind::module_& m);
 
 }  // namespace gas_rt

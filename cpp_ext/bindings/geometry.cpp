@@ -1,7 +1,6 @@
-#include "gas_rt/geometry_table.h"
-
 #include "arrays.h"
 #include "bindings.h"
+#include "gas_rt/geometry_table.h"
 
 namespace gas_rt {
 namespace {

@@ -4,8 +4,8 @@ namespace gas_rt::GAS_RT_ISA {
 
 const GeometryTable& geometry_table() {
   static const GeometryTable table = {
-      rodrigues_all,  joint_transforms, pose_offsets, skin,
-      inverse_maps,   vertex_normals,   rasterize,    interpolate,
+      rodrigues_all,         joint_transforms,        pose_offsets,  skin,
+      inverse_maps,          vertex_normals,          rasterize,     interpolate,
       sample_texture<float>, sample_texture<uint8_t>, shade_normals,
   };
   return table;

@@ -43,8 +43,7 @@ void draw_triangle(const TriangleEdges& edges, const PixelBounds& bounds, int32_
       }
       const double scale = 1.0 / (e0 + e1 + e2);
       const double b0 = e0 * scale, b1 = e1 * scale, b2 = e2 * scale;
-      const float z =
-          static_cast<float>(b0 * edges.z[0] + b1 * edges.z[1] + b2 * edges.z[2]);
+      const float z = static_cast<float>(b0 * edges.z[0] + b1 * edges.z[1] + b2 * edges.z[2]);
       const int64_t pixel = static_cast<int64_t>(y) * width + x;
       if (!(z >= kNearPlaneM && z < target.depth[pixel])) continue;
       target.depth[pixel] = z;

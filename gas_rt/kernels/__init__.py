@@ -7,6 +7,7 @@ instruction set of the compiled kernels, which is otherwise the widest the machi
 from gas_rt.kernels._backend import kernel_isa
 from gas_rt.kernels.normals import render_normals, vertex_normals
 from gas_rt.kernels.raster import Raster, interpolate, rasterize, sample_texture
+from gas_rt.kernels.shell import PosedShell
 from gas_rt.kernels.skinning import (
     inverse_maps,
     joint_transforms,
@@ -16,6 +17,7 @@ from gas_rt.kernels.skinning import (
 )
 
 __all__ = [
+    "PosedShell",
     "Raster",
     "interpolate",
     "inverse_maps",

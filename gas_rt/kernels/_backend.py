@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import os
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +11,12 @@ from numpy.typing import NDArray
 from gas_rt.core import Camera
 from gas_rt.errors import BackendError, InputError, ShapeError
 
-if TYPE_CHECKING:
-    from gas_rt.kernels import _native as native_module
+_load_error: ImportError | None = None
+try:
+    from gas_rt.kernels import _native as native
+except ImportError as error:  # reported when a kernel is used, since the twins may be chosen
+    native = None  # type: ignore[assignment]
+    _load_error = error
 
 __all__ = [
     "check_indices",
@@ -30,40 +32,34 @@ VARIABLE = "GAS_RT_KERNELS"
 
 
 def use_twins() -> bool:
-    """Whether ``GAS_RT_KERNELS=numpy`` chose the NumPy twins; the default is ``native``."""
+    """Whether ``GAS_RT_KERNELS=numpy`` chose the NumPy twins; the default is ``native``.
+
+    Raises
+    ------
+    BackendError : the compiled kernels are to run and could not be loaded.
+    """
     choice = os.environ.get(VARIABLE) or "native"
     if choice not in {"native", "numpy"}:
         raise InputError(
             f"{VARIABLE}: expected native or numpy, got {choice!r}; unset or correct it"
         )
-    return choice == "numpy"
-
-
-@functools.cache
-def _load() -> Any:
-    return importlib.import_module("gas_rt.kernels._native")
-
-
-def native() -> native_module:
-    """The compiled kernels, or a `BackendError` that says how to get them."""
-    try:
-        return cast("native_module", _load())
-    except ImportError as error:
+    if choice == "native" and _load_error is not None:
         raise BackendError(
-            f"gas_rt.kernels: the compiled kernels cannot be loaded ({error}); build them with "
-            "`python setup.py build_ext --inplace` or install the package, or choose the slow "
-            f"NumPy twins with {VARIABLE}=numpy"
-        ) from error
+            f"gas_rt.kernels: the compiled kernels cannot be loaded ({_load_error}); build them "
+            "with `python setup.py build_ext --inplace` or install the package, or choose the "
+            f"slow NumPy twins with {VARIABLE}=numpy"
+        ) from _load_error
+    return choice == "numpy"
 
 
 def kernel_isa() -> str:
     """What runs: ``numpy``, or the instruction set of the compiled kernels."""
-    return "numpy" if use_twins() else native().isa
+    return "numpy" if use_twins() else native.isa
 
 
-def native_camera(camera: Camera) -> native_module.Camera:
+def native_camera(camera: Camera) -> native.Camera:
     """The camera as the compiled kernels take it."""
-    return native().Camera(
+    return native.Camera(
         camera.intrinsics, camera.rotation, camera.translation, camera.width, camera.height
     )
 

@@ -39,7 +39,7 @@ def vertex_normals(vertices: F32, faces: I32, *, threads: int = 1) -> F32:
     if use_twins():
         return twins.vertex_normals(vertices, faces, threads=threads)
     out = np.empty_like(vertices)
-    native().vertex_normals(vertices, faces, threads, out)
+    native.vertex_normals(vertices, faces, threads, out)
     return out
 
 
@@ -63,7 +63,7 @@ def render_normals(
     if use_twins():
         return twins.shade_normals(camera, raster, faces, normals), mask
     out = np.empty((camera.height, camera.width, 3), np.float32)
-    native().shade_normals(
+    native.shade_normals(
         native_camera(camera),
         raster.face_id,
         raster.barycentric,

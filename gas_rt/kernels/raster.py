@@ -69,7 +69,7 @@ def rasterize(vertices: F32, faces: I32, camera: Camera, *, threads: int = 1) ->
     raster = Raster(
         np.empty(shape, np.int32), np.empty((*shape, 3), np.float32), np.empty(shape, np.float32)
     )
-    native().rasterize(
+    native.rasterize(
         native_camera(camera),
         vertices,
         faces,
@@ -95,7 +95,7 @@ def interpolate(raster: Raster, faces: I32, attributes: F32, *, threads: int = 1
     if use_twins():
         return twins.interpolate(raster, faces, attributes, threads=threads)
     out = np.empty((*raster.face_id.shape, attributes.shape[1]), np.float32)
-    native().interpolate(raster.face_id, raster.barycentric, faces, attributes, threads, out)
+    native.interpolate(raster.face_id, raster.barycentric, faces, attributes, threads, out)
     return out
 
 
@@ -125,7 +125,7 @@ def sample_texture(
     else:
         out = np.empty((*raster.face_id.shape, texture.shape[2]), np.float32)
         sample = (
-            native().sample_texture_u8 if texture.dtype == np.uint8 else native().sample_texture_f32
+            native.sample_texture_u8 if texture.dtype == np.uint8 else native.sample_texture_f32
         )
         sample(raster.face_id, raster.barycentric, uv, uv_faces, texture, threads, out)
     # A texture is larger than the picture; a NaN in the part that shows is caught here.

@@ -24,7 +24,7 @@ def rodrigues(rotvec: F32) -> F32:
     if use_twins():
         return twins.rodrigues(rotvec)
     out = np.empty((len(rotvec), 3, 3), np.float32)
-    native().rodrigues(rotvec, out)
+    native.rodrigues(rotvec, out)
     return out
 
 
@@ -56,7 +56,7 @@ def joint_transforms(rotations: F32, joints: F32, parents: Any) -> tuple[F32, F3
         return twins.joint_transforms(rotations, joints, parents)
     transforms = np.empty((len(joints), 3, 4), np.float32)
     posed_joints = np.empty_like(joints)
-    native().joint_transforms(rotations, joints, parents, transforms, posed_joints)
+    native.joint_transforms(rotations, joints, parents, transforms, posed_joints)
     return transforms, posed_joints
 
 
@@ -80,7 +80,7 @@ def pose_offsets(rotations: F32, posedirs: F32, *, threads: int = 1) -> F32:
         out = twins.pose_offsets(rotations, posedirs, threads=check_threads(threads))
     else:
         out = np.empty((len(posedirs), 3), np.float32)
-        native().pose_offsets(rotations, posedirs, check_threads(threads), out)
+        native.pose_offsets(rotations, posedirs, check_threads(threads), out)
     # posedirs has millions of entries and is the same at every call: any that is NaN or infinite
     # shows in the sums, which are few.
     if not np.isfinite(out).all():
@@ -112,7 +112,7 @@ def skin(
     if use_twins():
         return twins.skin(vertices, transforms, bone_ids, bone_weights, threads=threads)
     out = np.empty_like(vertices)
-    native().skin(vertices, transforms, bone_ids, bone_weights, threads, out)
+    native.skin(vertices, transforms, bone_ids, bone_weights, threads, out)
     return out
 
 
@@ -154,7 +154,7 @@ def inverse_maps(
             target, offsets, canonical, canonical_offsets, bone_ids, bone_weights, threads=threads
         )
     out = np.empty((len(bone_ids), 3, 4), np.float32)
-    native().inverse_maps(
+    native.inverse_maps(
         target, offsets, canonical, canonical_offsets, bone_ids, bone_weights, threads, out
     )
     return out

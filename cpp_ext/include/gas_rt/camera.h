@@ -16,8 +16,7 @@ struct CameraView {
 
 // In double and rounded once: a long lens stands 35 m away, where float has 4 micrometres.
 GAS_RT_HD Vec3f world_to_camera(const CameraView& camera, Vec3f p) {
-  const Vec3d v =
-      rotate(camera.rotation, to_double(p)) + to_double(load3(camera.translation));
+  const Vec3d v = rotate(camera.rotation, to_double(p)) + to_double(load3(camera.translation));
   return {static_cast<float>(v.x), static_cast<float>(v.y), static_cast<float>(v.z)};
 }
 

@@ -29,9 +29,9 @@ const char* isa_name(Isa isa);
   namespace avx512 {                          \
   const Table& accessor();                    \
   }
-#define GAS_RT_SELECT(accessor)                                                    \
-  (::gas_rt::active_isa() == ::gas_rt::Isa::avx512 ? ::gas_rt::avx512::accessor()  \
-   : ::gas_rt::active_isa() == ::gas_rt::Isa::avx2 ? ::gas_rt::avx2::accessor()    \
+#define GAS_RT_SELECT(accessor)                                                   \
+  (::gas_rt::active_isa() == ::gas_rt::Isa::avx512 ? ::gas_rt::avx512::accessor() \
+   : ::gas_rt::active_isa() == ::gas_rt::Isa::avx2 ? ::gas_rt::avx2::accessor()   \
                                                    : ::gas_rt::base::accessor())
 #else
 #define GAS_RT_DECLARE_TABLE(Table, accessor) \

@@ -90,8 +90,7 @@ GAS_RT_HD void inverse_map(const float* target, const float* offset_target, cons
       out[4 * row + column] = static_cast<float>(
           a[0] * inverse[column] + a[1] * inverse[3 + column] + a[2] * inverse[6 + column]);
     }
-    out[4 * row + 3] =
-        static_cast<float>(a[0] * shift.x + a[1] * shift.y + a[2] * shift.z + a[3]);
+    out[4 * row + 3] = static_cast<float>(a[0] * shift.x + a[1] * shift.y + a[2] * shift.z + a[3]);
   }
 }
 

@@ -65,8 +65,7 @@ GAS_RT_HD Vec3<T> rotate(const M* m, Vec3<T> v) {
 
 // m: [3, 4] row-major, [linear | translation]
 GAS_RT_HD Vec3f transform_point(const float* m, Vec3f p) {
-  return {m[0] * p.x + m[1] * p.y + m[2] * p.z + m[3],
-          m[4] * p.x + m[5] * p.y + m[6] * p.z + m[7],
+  return {m[0] * p.x + m[1] * p.y + m[2] * p.z + m[3], m[4] * p.x + m[5] * p.y + m[6] * p.z + m[7],
           m[8] * p.x + m[9] * p.y + m[10] * p.z + m[11]};
 }
 

@@ -5,6 +5,7 @@ They take arguments that the faces in `gas_rt.kernels` have checked.
 
 from gas_rt.kernels.twins.normals import shade_normals, vertex_normals
 from gas_rt.kernels.twins.raster import interpolate, rasterize, sample_texture
+from gas_rt.kernels.twins.shell import query_shell
 from gas_rt.kernels.twins.skinning import (
     inverse_maps,
     joint_transforms,
@@ -18,6 +19,7 @@ __all__ = [
     "inverse_maps",
     "joint_transforms",
     "pose_offsets",
+    "query_shell",
     "rasterize",
     "rodrigues",
     "sample_texture",

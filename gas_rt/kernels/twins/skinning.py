@@ -21,7 +21,7 @@ def rodrigues(rotvec: F32) -> F32:
     k[:, [2, 0, 1], [1, 2, 0]] = axis
     k[:, [1, 2, 0], [2, 0, 1]] = -axis
     s, c = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return (np.eye(3) + s * k + (1 - c) * (k @ k)).astype(np.float32)
+    return np.asarray(np.eye(3) + s * k + (1 - c) * (k @ k), np.float32)
 
 
 def joint_transforms(rotations: F32, joints: F32, parents: I32) -> tuple[F32, F32]:

@@ -1,0 +1,95 @@
+// The shell around a posed body: nearest vertex within a radius, and the way to canonical space.
+//
+// Space is cut into leaves of 2 cm, grouped in blocks of 4 x 4 x 4. Every leaf lists the vertices
+// that can be nearest to some point in it, so a query looks at its leaf's list alone and is exact.
+#pragma once
+
+#include <cstdint>
+
+#include "gas_rt/vec.h"
+
+namespace gas_rt {
+
+constexpr float kLeafM = 0.02f;
+constexpr int32_t kLeavesPerBlock = 4;  // along one axis
+constexpr int32_t kLeavesInBlock = kLeavesPerBlock * kLeavesPerBlock * kLeavesPerBlock;
+constexpr float kBlockM = kLeafM * kLeavesPerBlock;
+constexpr int32_t kNoVertex = -1;
+
+struct ShellCandidate {
+  float x, y, z;
+  int32_t vertex;
+};
+
+// A leaf's list; the same for all points in it, so marchers may look it up once per leaf.
+struct ShellLeaf {
+  const ShellCandidate* begin;
+  const ShellCandidate* end;
+};
+
+// Pointers into a ShellIndex, valid while that lives.
+struct ShellView {
+  Vec3f lo, hi;               // box of the vertices, grown by the radius; metres
+  float radius_sq;            // square metres; points at exactly the radius are outside
+  int32_t blocks[3];          // blocks along x, y, z; the first one's corner is lo
+  const int32_t* block;       // [z, y, x] number of the block, -1 = no vertex within the radius
+  const int32_t* leaf_start;  // [numbered blocks * kLeavesInBlock + 1] into candidates
+  const ShellCandidate* candidates;
+  const float* maps;  // [V, 3, 4] posed to canonical
+};
+
+// The number of leaf (x, y, z) in its block: octant by octant, x fastest.
+GAS_RT_HD int32_t leaf_in_block(int32_t x, int32_t y, int32_t z) {
+  return (z & 2) << 4 | (y & 2) << 3 | (x & 2) << 2 | (z & 1) << 2 | (y & 1) << 1 | (x & 1);
+}
+
+// The leaf around p. Leaves out of reach of the body are empty, as is everything outside the grid.
+GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) {
+  constexpr float kLeavesPerM = 1.0f / kLeafM;
+  const float gx = (p.x - shell.lo.x) * kLeavesPerM;
+  const float gy = (p.y - shell.lo.y) * kLeavesPerM;
+  const float gz = (p.z - shell.lo.z) * kLeavesPerM;
+  // Written so that NaN is outside; the upper bound also keeps the conversions in range.
+  if (!(gx >= 0.0f && gy >= 0.0f && gz >= 0.0f && p.x <= shell.hi.x && p.y <= shell.hi.y &&
+        p.z <= shell.hi.z)) {
+    return {nullptr, nullptr};
+  }
+  const int32_t x = static_cast<int32_t>(gx), y = static_cast<int32_t>(gy);
+  const int32_t z = static_cast<int32_t>(gz);
+  const int32_t block =
+      shell.block[((z >> 2) * shell.blocks[1] + (y >> 2)) * shell.blocks[0] + (x >> 2)];
+  if (block < 0) return {nullptr, nullptr};
+  const int32_t* start =
+      shell.leaf_start + static_cast<int64_t>(block) * kLeavesInBlock + leaf_in_block(x, y, z);
+  return {shell.candidates + start[0], shell.candidates + start[1]};
+}
+
+// The vertex of the leaf nearest to p, or kNoVertex beyond the radius; of equal distances the
+// lowest number wins.
+GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f p) {
+  float best = shell.radius_sq;
+  int32_t vertex = kNoVertex;
+  for (const ShellCandidate* c = leaf.begin; c != leaf.end; ++c) {
+    const float dx = p.x - c->x, dy = p.y - c->y, dz = p.z - c->z;
+    const float distance = dx * dx + dy * dy + dz * dz;
+    const bool nearer = distance < best || (distance == best && c->vertex < vertex);
+    best = nearer ? distance : best;
+    vertex = nearer ? c->vertex : vertex;
+  }
+  return vertex;
+}
+
+GAS_RT_HD int32_t nearest_vertex(const ShellView& shell, Vec3f p) {
+  return nearest_in_leaf(shell, find_leaf(shell, p), p);
+}
+
+GAS_RT_HD Vec3f to_canonical(const ShellView& shell, int32_t vertex, Vec3f p) {
+  return transform_point(shell.maps + 12 * static_cast<int64_t>(vertex), p);
+}
+
+// Not renormalised: a blend of bones may stretch.
+GAS_RT_HD Vec3f direction_to_canonical(const ShellView& shell, int32_t vertex, Vec3f d) {
+  return transform_direction(shell.maps + 12 * static_cast<int64_t>(vertex), d);
+}
+
+}  // namespace gas_rt

@@ -1,0 +1,47 @@
+// The posed shell's storage on the host, and its CPU drivers.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "gas_rt/dispatch.h"
+#include "gas_rt/shell.h"
+
+namespace gas_rt {
+
+struct ShellIndex {
+  Vec3f lo, hi;
+  float radius_m;
+  int32_t blocks[3];
+  std::vector<int32_t> block;
+  std::vector<int32_t> leaf_start;
+  std::vector<ShellCandidate> candidates;
+  std::vector<float> maps;
+
+  ShellView view() const {
+    return {lo,
+            hi,
+            radius_m * radius_m,
+            {blocks[0], blocks[1], blocks[2]},
+            block.data(),
+            leaf_start.data(),
+            candidates.data(),
+            maps.data()};
+  }
+};
+
+// More blocks than this are refused: vertices that far apart are no body.
+constexpr int64_t kMaxShellBlocks = int64_t{1} << 22;
+
+struct ShellTable {
+  // vertices [V, 3] with V > 0, maps [V, 3, 4]. Throws std::length_error beyond kMaxShellBlocks.
+  void (*build_shell)(const float* vertices, const float* maps, int64_t n_vertices, float radius_m,
+                      int threads, ShellIndex* out);
+  // points [N, 3] -> vertex_id [N], canonical [N, 3] (0 where vertex_id is -1)
+  void (*query_shell)(const ShellView& shell, const float* points, int64_t n, int threads,
+                      int32_t* vertex_id, float* canonical);
+};
+
+GAS_RT_DECLARE_TABLE(ShellTable, shell_table)
+
+}  // namespace gas_rt
