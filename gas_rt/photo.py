@@ -104,11 +104,12 @@ def fit_to_model(
     camera: Camera,
     *,
     side_px: int,
-    fill: tuple[float, float] = FILL_DEFAULT,
+    fill: tuple[float, float] | None = None,
 ) -> ModelPhoto:
     """Map a photo and its camera onto a square of `side_px` in which the person fills `fill`.
 
-    A square photo in which the person's longer side already lies within `fill` is used whole.
+    A square photo in which the person's longer side already lies within `fill` (lowest, highest
+    share of the side) is used whole.
     """
     height, width = photo.mask.shape
     if (camera.width, camera.height) != (width, height):
@@ -118,7 +119,7 @@ def fit_to_model(
                 f"{width}×{height}; fit the body to this photo"
             )
         camera = camera.resized(width=width, height=height)
-    x0, y0, side = _window(photo.mask > 127, fill)
+    x0, y0, side = _window(photo.mask > 127, fill or FILL_DEFAULT)
     squared = _cut(np.concatenate([photo.rgb, photo.mask[..., None]], 2), x0, y0, side)
     small = _resized(squared, side_px)
     k = camera.intrinsics.copy()

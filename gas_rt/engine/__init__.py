@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from typing import get_args
 
-from gas_rt.engine.bundle import Bundle, BundleConfig, find_bundle, open_bundle
+from gas_rt.engine.bundle import Bundle, BundleConfig, find_bundle, open_bundle, shipped_bundles
 from gas_rt.engine.protocol import Engine, Graph, GraphSpec, Precision, TensorSpec
 from gas_rt.errors import BackendError
 
@@ -21,6 +21,7 @@ __all__ = [
     "find_bundle",
     "open_bundle",
     "open_engine",
+    "shipped_bundles",
 ]
 
 BACKENDS = ("auto", "openvino")

@@ -21,7 +21,15 @@ from gas_rt.engine.onnx_external import external_data
 from gas_rt.engine.protocol import GraphSpec, TensorSpec
 from gas_rt.errors import BundleError
 
-__all__ = ["SCHEMA_VERSION", "Bundle", "BundleConfig", "FileEntry", "find_bundle", "open_bundle"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "Bundle",
+    "BundleConfig",
+    "FileEntry",
+    "find_bundle",
+    "open_bundle",
+    "shipped_bundles",
+]
 
 SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
@@ -29,6 +37,7 @@ MANIFEST_BYTES_MAX = 4 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "bool")
 PACKAGE = Path(__file__).resolve().parent.parent
+HOMES = (PACKAGE / "bundles", PACKAGE.parent / "engines")  # installed, checkout
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Bundle:
     version: str
     folder: Path
     sha256: str  # of bundle.json, and so of everything it lists
+    fingerprint: str  # of what avatars depend on: graphs, weights, body, config
     files: Mapping[str, FileEntry]
     graphs: Mapping[str, GraphSpec]
     body: str
@@ -108,16 +118,20 @@ def find_bundle(name: str | Path) -> Path:
     path = Path(name)
     if (path / MANIFEST).is_file():
         return path.resolve()
-    homes = (PACKAGE / "bundles", PACKAGE.parent / "engines")
     if isinstance(name, str) and NAME.fullmatch(name):
-        for home in homes:
+        for home in HOMES:
             if (home / name / MANIFEST).is_file():
                 return home / name
-    shipped = sorted({p.parent.name for home in homes for p in home.glob(f"*/{MANIFEST}")})
+    shipped = shipped_bundles()
     raise BundleError(
         f"bundle {str(name)!r}: neither a shipped bundle nor a folder with a {MANIFEST}; "
         f"shipped: {', '.join(shipped) or 'none'}"
     )
+
+
+def shipped_bundles() -> list[str]:
+    """Names of the bundles that came with the package or lie in its checkout."""
+    return sorted({path.parent.name for home in HOMES for path in home.glob(f"*/{MANIFEST}")})
 
 
 def open_bundle(name: str | Path) -> Bundle:
@@ -226,6 +240,7 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
         version=root.text("version"),
         folder=folder,
         sha256=sha256,
+        fingerprint=_fingerprint(files, root.value["config"]),
         files=files,
         graphs=graphs,
         body=body,
@@ -233,6 +248,13 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
         policies=tuple(policies),
         manifest=root.value,
     )
+
+
+def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
+    """Avatars outlive a changed demo picture, not a changed weight."""
+    kept = {name: entry.sha256 for name, entry in files.items() if not name.startswith("demo/")}
+    text = json.dumps([kept, config], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _graph(spec: _Reader, name: str, folder: Path, files: Mapping[str, FileEntry]) -> GraphSpec:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ class OpenVinoGraph:
         self.spec = spec
         self.report = report
         self._request = compiled.create_infer_request()
+        self._running = threading.Lock()
         self._ports = {port.get_any_name(): port for port in compiled.inputs}
         self._outputs = {port.get_any_name(): port for port in compiled.outputs}
         for kind, have, want in (
@@ -55,11 +57,12 @@ class OpenVinoGraph:
                 )
             if name in self._ports:  # the compiler removes an input that nothing reads
                 given[name] = np.ascontiguousarray(array, dtype=want.dtype)
-        try:
-            results = self._request.infer(given, share_inputs=True)
-        except RuntimeError as error:
-            raise BackendError(f"graph {self.spec.name}: OpenVINO failed: {error}") from error
-        return {name: np.array(results[self._outputs[name]]) for name in self.spec.outputs}
+        with self._running:
+            try:
+                results = self._request.infer(given, share_inputs=True)
+            except RuntimeError as error:
+                raise BackendError(f"graph {self.spec.name}: OpenVINO failed: {error}") from error
+            return {name: np.array(results[self._outputs[name]]) for name in self.spec.outputs}
 
 
 class OpenVinoEngine:

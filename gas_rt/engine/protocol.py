@@ -35,7 +35,7 @@ class GraphSpec:
 
 
 class Graph(Protocol):
-    """A compiled graph. Stateless; one thread at a time."""
+    """A compiled graph. Stateless; threads that call it at once take turns."""
 
     spec: GraphSpec
     report: BackendReport
