@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gas_rt.cli.common import (
     add_json_flag,
@@ -15,10 +14,7 @@ from gas_rt.cli.common import (
     emit,
     open_model,
 )
-
-if TYPE_CHECKING:
-    from gas_rt.core import Request
-    from gas_rt.model import Performer
+from gas_rt.cli.requests import motion_requests, orbit_requests
 
 __all__ = ["add_parser"]
 
@@ -70,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             performer = model.performer(avatar, mode="fast")
             size = args.size or model.resolution
             if args.orbit:
-                requests = list(orbit_requests(performer, size, args.frames or ORBIT_FRAMES))
+                requests = orbit_requests(performer, size, args.frames or ORBIT_FRAMES)
             else:
                 requests = motion_requests(
                     performer, args.motion, size, fps=args.fps, frames=args.frames
@@ -96,47 +92,3 @@ def run(args: argparse.Namespace) -> int:
         f"{row['fps'] or 0:.1f} fps, age p50 {row['age_ms']['p50']:.1f} ms",
     )
     return 0
-
-
-def orbit_requests(performer: Performer, size: int, frames: int) -> Iterator[Request]:
-    """The photo's pose from `frames` cameras on a circle that begins at the photo's."""
-    from gas_rt.cameras import orbit
-    from gas_rt.core import Request
-
-    avatar = performer.avatar
-    start = avatar.camera.resized(width=size, height=size)
-    vertices = performer.pose(avatar.pose).body.vertices
-    centre = (vertices.min(0) + vertices.max(0)) / 2
-    for camera in orbit(start, frames, centre=centre):
-        yield Request(avatar.pose, camera, task="view")
-
-
-def motion_requests(
-    performer: Performer, path: str, size: int, *, fps: float, frames: int | None
-) -> list[Request]:
-    """A motion seen by a camera that keeps the person in the picture and follows the steps."""
-    from gas_rt.body import Motion
-
-    motion = Motion.load(path).resampled(fps)
-    poses = motion.poses()[:frames]
-    return followed(performer, poses, size)
-
-
-def followed(performer: Performer, poses: Any, size: int) -> list[Request]:
-    """Requests for `poses` from one camera that moves with the body's root."""
-    import numpy as np
-
-    from gas_rt.cameras import framing_camera, moved_with
-    from gas_rt.core import Pose, Request
-
-    ranges = performer.camera_ranges
-    focal = sum(ranges.get("focal_over_side", (2.0, 2.0))) / 2
-    fill = sum(ranges.get("fill", (0.8, 0.9))) / 2
-    level = np.array([1, 0, 1], np.float32)  # the camera follows steps, not jumps
-    # A sample of the motion is enough to frame it: a body moves little in a tenth of a second.
-    still = [
-        Pose(p.rotations, p.translation * (1 - level)) for p in poses[:: max(1, len(poses) // 40)]
-    ]
-    cloud = np.concatenate([performer.pose(p).body.vertices[::7] for p in still])
-    camera = framing_camera(cloud, side_px=size, focal_over_side=focal, fill=fill)
-    return [Request(p, moved_with(camera, p.translation * level), task="pose") for p in poses]

@@ -11,10 +11,17 @@ from numpy.typing import NDArray
 
 from gas_rt.core import F32
 from gas_rt.field.teacher import Teacher
-from gas_rt.kernels import FieldTrainer, HashField, HashGridConfig, Occupancy, PosedShell
-from gas_rt.kernels import learning_rate, occupancy
+from gas_rt.kernels import (
+    FieldTrainer,
+    HashField,
+    HashGridConfig,
+    Occupancy,
+    PosedShell,
+    learning_rate,
+    occupancy,
+)
 
-__all__ = ["Baked", "BakeConfig", "CanonicalBody", "bake", "shell_points"]
+__all__ = ["BakeConfig", "Baked", "CanonicalBody", "bake", "shell_points"]
 
 I32 = NDArray[np.int32]
 Progress = Callable[[float, str], None]

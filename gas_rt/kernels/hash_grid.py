@@ -54,7 +54,9 @@ class HashGridConfig:
             if not isinstance(value, int | np.integer) or not low <= value <= high:
                 raise InputError(f"HashGridConfig.{name}: expected {low}..{high}, got {value!r}")
         if self.features not in FEATURES:
-            raise InputError(f"HashGridConfig.features: expected one of {FEATURES}, got {self.features}")
+            raise InputError(
+                f"HashGridConfig.features: expected one of {FEATURES}, got {self.features}"
+            )
         if not (math.isfinite(self.per_level_scale) and 1.0 <= self.per_level_scale <= 4.0):
             raise InputError(
                 f"HashGridConfig.per_level_scale: expected 1..4, got {self.per_level_scale}"
@@ -71,7 +73,9 @@ class HashGridConfig:
         # tiny-cuda-nn evaluates exp2f(level * log2f(per_level_scale)) in single precision, and the
         # ceil of the result decides the layout: round where it rounds.
         log2_scale = np.float32(math.log2(np.float32(self.per_level_scale)))
-        growth = [np.float32(2.0 ** float(np.float32(lv) * log2_scale)) for lv in range(self.levels)]
+        growth = [
+            np.float32(2.0 ** float(np.float32(lv) * log2_scale)) for lv in range(self.levels)
+        ]
         base = np.float32(self.base_resolution)
         return np.array([g * base - np.float32(1) for g in growth], np.float32)
 
@@ -95,7 +99,9 @@ class HashGridConfig:
     @cached_property
     def hashed(self) -> NDArray[np.bool_]:
         """[L] whether the level is hashed (its vertices do not fit)."""
-        return np.array([int(r) ** 3 > int(n) for r, n in zip(self.resolutions, self.sizes, strict=True)])
+        return np.array(
+            [int(r) ** 3 > int(n) for r, n in zip(self.resolutions, self.sizes, strict=True)]
+        )
 
     @property
     def n_params(self) -> int:

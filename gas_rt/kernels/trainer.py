@@ -112,9 +112,7 @@ class FieldTrainer:
             start.config, table, density_mlp, colour_mlp, start.lo, start.hi, density_scale=scale
         )
 
-    def _run(
-        self, x: F32, d: F32, sigma: F32, rgb: F32, weight: F32 | None, lr: float
-    ) -> float:
+    def _run(self, x: F32, d: F32, sigma: F32, rgb: F32, weight: F32 | None, lr: float) -> float:
         x = checked(x, "x", shape=(None, 3))
         n = len(x)
         if n == 0:
