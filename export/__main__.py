@@ -1,0 +1,34 @@
+"""``python -m export VERB``: everything that is made once and shipped."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def _convert_anny(arguments: argparse.Namespace) -> int:
+    from export.convert_anny import convert
+
+    print(json.dumps(convert(arguments.out), indent=1))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    anny = verbs.add_parser("convert-anny", help="reduce Anny to the bundled SMPL-format body")
+    anny.add_argument("-o", "--out", type=Path, required=True, help="the body.npz to write")
+    anny.set_defaults(run=_convert_anny)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    arguments = _parser().parse_args(argv)
+    return int(arguments.run(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

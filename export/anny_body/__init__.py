@@ -1,0 +1,1 @@
+"""Anny, reduced once to a body in SMPL's file layout: the steps of ``export convert-anny``."""
