@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.core import F32, Camera, Pose
+from gas_rt.core import F32, Camera
 from gas_rt.errors import InputError
 
 __all__ = ["about_y", "camera_problems", "framing_camera", "moved_with", "orbit"]
@@ -97,16 +97,20 @@ def framing_camera(
 
 
 def camera_problems(
-    camera: Camera, pose: Pose, *, ranges: Mapping[str, tuple[float, float]], height_m: float
+    camera: Camera,
+    root: NDArray[np.floating],
+    *,
+    ranges: Mapping[str, tuple[float, float]],
+    height_m: float,
 ) -> list[str]:
     """What about a camera lies outside the ranges the model was trained on.
 
-    Known ranges: ``focal_over_side``, ``elevation_deg`` and ``fill``, the share of the picture's
-    side that a standing person of `height_m` takes.
+    `root` [3] is the body's pelvis in the world. Known ranges: ``focal_over_side``,
+    ``elevation_deg`` and ``fill``, the share of the picture's side that a standing person of
+    `height_m` takes.
     """
     side = max(camera.width, camera.height)
     focal = float(camera.intrinsics[1, 1])
-    root = pose.translation
     depth = float(camera.rotation[2] @ root + camera.translation[2])
     eye = -camera.rotation.T @ camera.translation - root
     values = {

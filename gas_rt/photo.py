@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,19 +158,31 @@ def _cut(pixels: U8, x0: int, y0: int, side: int) -> U8:
 
 
 def _resized(pixels: U8, side: int) -> U8:
-    """Area average when shrinking, bicubic when growing; each channel on its own."""
+    """Exact area average when shrinking, bicubic when growing; each channel on its own."""
     from PIL import Image
 
     if pixels.shape[0] == side:
         return pixels
-    method = Image.Resampling.BOX if pixels.shape[0] > side else Image.Resampling.BICUBIC
+    if pixels.shape[0] > side:
+        shrunk = _shrunk(_shrunk(pixels.astype(np.float64), side).swapaxes(0, 1), side)
+        return (shrunk.swapaxes(0, 1) + 0.5).astype(np.uint8)
     channels = [
-        np.asarray(
-            Image.fromarray(np.ascontiguousarray(pixels[..., c])).resize((side, side), method)
+        Image.fromarray(np.ascontiguousarray(pixels[..., c])).resize(
+            (side, side), Image.Resampling.BICUBIC
         )
         for c in range(pixels.shape[2])
     ]
-    return np.stack(channels, 2)
+    return np.stack([np.asarray(channel) for channel in channels], 2)
+
+
+def _shrunk(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """Area averages of `count` equal parts along the first axis; parts may split a row."""
+    total = np.concatenate([np.zeros((1, *rows.shape[1:])), np.cumsum(rows, 0)])
+    edges = np.linspace(0, len(rows), count + 1)
+    whole = np.minimum(edges.astype(np.int64), len(rows) - 1)
+    part = (edges - whole).reshape(-1, *[1] * (rows.ndim - 1))
+    below = total[whole] + part * rows[whole]
+    return np.diff(below, axis=0) * (count / len(rows))
 
 
 def _pixels(image: PictureLike, what: str) -> U8:
@@ -184,7 +197,7 @@ def _pixels(image: PictureLike, what: str) -> U8:
         return image
     picture = _opened(image, what)
     has_alpha = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-    return _decoded(picture, "RGBA" if has_alpha else "RGB", what)
+    return _decoded(picture, "RGBA" if has_alpha else "RGB", _named(image, what))
 
 
 def _mask_pixels(mask: PictureLike) -> U8:
@@ -198,9 +211,13 @@ def _mask_pixels(mask: PictureLike) -> U8:
             )
         return mask
     picture = _opened(mask, "mask")
-    if picture.mode in ("RGBA", "LA"):
-        return _decoded(picture, picture.mode, "mask")[..., -1]
-    return _decoded(picture, "L", "mask")
+    has_alpha = picture.mode in ("RGBA", "LA")
+    pixels = _decoded(picture, picture.mode if has_alpha else "L", _named(mask, "mask"))
+    return pixels[..., -1] if has_alpha else pixels
+
+
+def _named(image: PictureLike, what: str) -> str:
+    return str(image) if isinstance(image, str | Path) else what
 
 
 def _opened(image: PictureLike, what: str) -> Image.Image:
@@ -221,15 +238,18 @@ def _opened(image: PictureLike, what: str) -> Image.Image:
             raise FileError(
                 f"{path}: has {size >> 20} MiB, at most {FILE_BYTES_MAX >> 20} are read"
             )
-        with warnings.catch_warnings():
-            # Our own limit, checked on the next line, is below the one Pillow warns about.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(path, formats=FORMATS)
-    except FileError:
-        raise
+        content = io.BytesIO(path.read_bytes())
     except OSError as error:
-        reason = error.strerror or f"not a {', '.join(FORMATS)} picture"
-        raise FileError(f"{path}: cannot be read as a {what}: {reason}") from error
+        raise FileError(f"{path}: cannot be read as a {what}: {error.strerror}") from error
+    try:
+        with warnings.catch_warnings():
+            # Our own limit, checked below, is lower than the one Pillow warns about.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(content, formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise FileError(
+            f"{path}: cannot be read as a {what}: not a {', '.join(FORMATS)} picture"
+        ) from error
     except Exception as error:  # Pillow's parsers raise whatever a broken file leads them to
         raise FileError(f"{path}: is a damaged picture: {error}") from error
     _check_size(picture.width, picture.height, str(path))
@@ -239,12 +259,11 @@ def _opened(image: PictureLike, what: str) -> Image.Image:
 def _decoded(picture: Image.Image, mode: str, what: str) -> U8:
     from PIL import ImageOps
 
-    name = getattr(picture, "filename", "") or what
     try:
         # Phones store photos lying on their side; the tools that fit bodies read them upright.
         return np.asarray(ImageOps.exif_transpose(picture).convert(mode), np.uint8)
     except Exception as error:  # as above
-        raise FileError(f"{name}: is a damaged or truncated picture: {error}") from error
+        raise FileError(f"{what}: is a damaged or truncated picture: {error}") from error
 
 
 def _check_size(width: int, height: int, what: str) -> None:
