@@ -6,6 +6,8 @@
 namespace gas_rt {
 
 void bind_geometry(nanobind::module_& m);
+void bind_field(nanobind::module_& m);
 void bind_shell(nanobind::module_& m);
+void bind_march(nanobind::module_& m);
 
 }  // namespace gas_rt

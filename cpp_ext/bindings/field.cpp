@@ -1,16 +1,15 @@
 // The hash-grid field: parameters, evaluation, training. Shapes are checked by the Python face.
 #include "field.h"
 
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
+#include <nanobind/stl/array.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
-#include <memory>
 
+#include "arrays.h"
 #include "bindings.h"
-
-namespace nb = nanobind;
 
 namespace gas_rt {
 
@@ -25,47 +24,52 @@ void Field::bind_pointers() {
 
 namespace {
 
-using Array = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using Output = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Points = F32In<-1, 3>;
+using Release = nb::gil_scoped_release;
 
-std::vector<float> copied(const Array& a) { return {a.data(), a.data() + a.size()}; }
+const FieldTable& table() { return GAS_RT_SELECT(field_table); }
 
-struct Grid {
-  std::vector<float> scales;
-  std::vector<int64_t> resolutions, sizes;
-  int features;
-};
+std::vector<float> copied(const F32In<-1>& a) { return {a.data(), a.data() + a.size()}; }
 
-// nets: density net then colour net, as stored.
-std::unique_ptr<Field> make_field(const Grid& grid, const Array& table, const Array& nets,
-                                  const std::vector<float>& lo, const std::vector<float>& hi,
-                                  float density_scale) {
-  auto field = std::make_unique<Field>();
-  FieldView& view = field->view;
-  view.n_levels = static_cast<int>(grid.scales.size());
-  view.n_features = grid.features;
-  view.n_padded = (view.n_levels * grid.features + 15) / 16 * 16;
+// nets: the density net, then the colour net, as stored.
+void make_field(Field* field, const std::vector<float>& scales,
+                const std::vector<int64_t>& resolutions, const std::vector<int64_t>& sizes,
+                int features, F32In<-1> values, F32In<-1> nets, std::array<float, 3> lo,
+                std::array<float, 3> hi, float density_scale) {
+  const size_t n = scales.size();
+  require(n >= 1 && n <= kMaxLevels && features >= 1 && n * features <= kMaxEncoded &&
+              resolutions.size() == n && sizes.size() == n,
+          "Field: wrong number of levels or features");
+  FieldView view{};
+  view.n_levels = static_cast<int>(n);
+  view.n_features = features;
+  view.n_padded = (view.n_levels * features + 15) / 16 * 16;
   uint64_t offset = 0;
-  for (int l = 0; l < view.n_levels; ++l) {
-    const uint64_t r = grid.resolutions[l], size = grid.sizes[l];
-    view.levels[l] = {grid.scales[l], static_cast<uint32_t>(r), static_cast<uint32_t>(size),
-                      r * r * r > size, offset};
+  for (size_t l = 0; l < n; ++l) {
+    const uint64_t r = resolutions[l], size = sizes[l];
+    const bool hashed = r * r * r > size;
+    require(r >= 2 && r <= (1u << 20) && size <= (1u << 24) && (!hashed || !(size & (size - 1))),
+            "Field: bad level");
+    view.levels[l] = {scales[l], static_cast<uint32_t>(r), static_cast<uint32_t>(size), hashed,
+                      offset};
     offset += size;
   }
+  const NetSizes stored(view.n_padded);
+  require(values.size() == offset * features && rows(nets) == stored.total,
+          "Field: sizes of table or nets differ from the grid's");
   for (int d = 0; d < 3; ++d) {
     view.lo[d] = lo[d];
     view.inverse_extent[d] = 1.0f / (hi[d] - lo[d]);
   }
   view.density_scale = density_scale;
-  const NetSizes sizes(view.n_padded);
-  if (table.size() != offset * grid.features || int64_t(nets.size()) != sizes.total)
-    throw nb::value_error("Field: sizes of table or nets differ from the grid's");
-  field->table = copied(table);
+  new (field) Field;
+  field->view = view;
+  field->table = copied(values);
   field->nets = copied(nets);
   field->folded_colour0.resize(kHidden * kColourIn);
-  fold_colour0(field->nets.data() + sizes.density0 + sizes.density1, field->folded_colour0.data());
+  fold_colour0(field->nets.data() + stored.density0 + stored.density1,
+               field->folded_colour0.data());
   field->bind_pointers();
-  return field;
 }
 
 class Trainer {
@@ -92,20 +96,20 @@ class Trainer {
         field_.table.data(), table_first_.data(), table_second_.data(), table_gradient_.data(),
         field_.folded_colour0.data(), position_.data(), d_encoded_.data(), partial_.data(),
         loss_.data()};
-    const FieldTable& drivers = GAS_RT_SELECT(field_table);
-    if (lr < 0.0f) return drivers.train(buffers, batch, nullptr, threads);
+    if (lr < 0.0f) return table().train(buffers, batch, nullptr, threads);
     ++steps_;
-    const double correction = std::sqrt(1.0 - std::pow(beta2, steps_)) / (1.0 - std::pow(beta1, steps_));
+    const double correction =
+        std::sqrt(1.0 - std::pow(beta2, steps_)) / (1.0 - std::pow(beta1, steps_));
     const AdamStep adam = {static_cast<float>(lr * correction), beta1, beta2, epsilon};
-    return drivers.train(buffers, batch, &adam, threads);
+    return table().train(buffers, batch, &adam, threads);
   }
 
-  void read(Output table, Output nets, bool gradients) const {
+  void read(bool gradients, F32Out<-1> values, F32Out<-1> nets) const {
     const auto& from_table = gradients ? table_gradient_ : field_.table;
     const auto& from_nets = gradients ? nets_gradient_ : field_.nets;
-    if (table.size() != from_table.size() || nets.size() != from_nets.size())
-      throw nb::value_error("Trainer.read: sizes of table or nets differ from the trainer's");
-    std::copy(from_table.begin(), from_table.end(), table.data());
+    require(values.size() == from_table.size() && nets.size() == from_nets.size(),
+            "Trainer.read: sizes differ from the trainer's");
+    std::copy(from_table.begin(), from_table.end(), values.data());
     std::copy(from_nets.begin(), from_nets.end(), nets.data());
   }
 
@@ -122,55 +126,48 @@ class Trainer {
   int steps_ = 0;
 };
 
+void forward(const Field& field, Points x, Points d, int threads, F32Out<-1> sigma,
+             F32Out<-1, 3> rgb) {
+  require(rows(d) == rows(x) && rows(sigma) == rows(x) && rows(rgb) == rows(x),
+          "Field.forward: lengths differ");
+  Release release;
+  table().forward(field.view, x.data(), d.data(), rows(x), sigma.data(), rgb.data(), threads);
+}
+
+void density(const Field& field, Points x, int threads, F32Out<-1> sigma) {
+  require(rows(sigma) == rows(x), "Field.density: lengths differ");
+  Release release;
+  table().density(field.view, x.data(), rows(x), sigma.data(), threads);
+}
+
+double run(Trainer& trainer, Points x, Points d, F32In<-1> sigma, Points rgb, F32In<-1> weight,
+           float step_m, float colour_weight, float lr, float beta1, float beta2, float epsilon,
+           int threads) {
+  const int64_t n = rows(x);
+  require(n > 0 && rows(d) == n && rows(sigma) == n && rows(rgb) == n && rows(weight) == n,
+          "Trainer.run: lengths differ");
+  const TrainBatch batch = {n,          x.data(),      d.data(), sigma.data(),
+                            rgb.data(), weight.data(), step_m,   colour_weight};
+  Release release;
+  return trainer.run(batch, lr, beta1, beta2, epsilon, threads);
+}
+
 }  // namespace
 
 void bind_field(nb::module_& m) {
   nb::class_<Field>(m, "Field")
-      .def(
-          "__init__",
-          [](Field* self, std::vector<float> scales, std::vector<int64_t> resolutions,
-             std::vector<int64_t> sizes, int features, Array table, Array nets,
-             std::vector<float> lo, std::vector<float> hi, float density_scale) {
-            const Grid grid = {std::move(scales), std::move(resolutions), std::move(sizes), features};
-            new (self) Field(*make_field(grid, table, nets, lo, hi, density_scale));
-            self->bind_pointers();
-          },
-          nb::arg("scales"), nb::arg("resolutions"), nb::arg("sizes"), nb::arg("features"),
-          nb::arg("table"), nb::arg("nets"), nb::arg("lo"), nb::arg("hi"), nb::arg("density_scale"))
-      .def(
-          "forward",
-          [](const Field& self, Array x, Array d, Output sigma, Output rgb, int threads) {
-            const auto count = static_cast<int64_t>(sigma.size());
-            nb::gil_scoped_release release;
-            GAS_RT_SELECT(field_table)
-                .forward(self.view, x.data(), d.data(), count, sigma.data(), rgb.data(), threads);
-          },
-          nb::arg("x"), nb::arg("d"), nb::arg("sigma"), nb::arg("rgb"), nb::arg("threads"))
-      .def(
-          "density",
-          [](const Field& self, Array x, Output sigma, int threads) {
-            const auto count = static_cast<int64_t>(sigma.size());
-            nb::gil_scoped_release release;
-            GAS_RT_SELECT(field_table).density(self.view, x.data(), count, sigma.data(), threads);
-          },
-          nb::arg("x"), nb::arg("sigma"), nb::arg("threads"));
-
+      .def("__init__", &make_field, nb::arg("scales"), nb::arg("resolutions"), nb::arg("sizes"),
+           nb::arg("features"), nb::arg("table"), nb::arg("nets"), nb::arg("lo"), nb::arg("hi"),
+           nb::arg("density_scale"))
+      .def("forward", &forward, nb::arg("x"), nb::arg("d"), nb::arg("threads"), nb::arg("sigma"),
+           nb::arg("rgb"))
+      .def("density", &density, nb::arg("x"), nb::arg("threads"), nb::arg("sigma"));
   nb::class_<Trainer>(m, "Trainer")
       .def(nb::init<const Field&>(), nb::arg("initial"))
-      .def(
-          "run",
-          [](Trainer& self, Array x, Array d, Array sigma, Array rgb, Array weight, float step_m,
-             float colour_weight, float lr, float beta1, float beta2, float epsilon, int threads) {
-            const TrainBatch batch = {static_cast<int64_t>(sigma.size()), x.data(), d.data(),
-                                      sigma.data(), rgb.data(), weight.data(), step_m,
-                                      colour_weight};
-            nb::gil_scoped_release release;
-            return self.run(batch, lr, beta1, beta2, epsilon, threads);
-          },
-          nb::arg("x"), nb::arg("d"), nb::arg("sigma"), nb::arg("rgb"), nb::arg("weight"),
-          nb::arg("step_m"), nb::arg("colour_weight"), nb::arg("lr"), nb::arg("beta1"),
-          nb::arg("beta2"), nb::arg("epsilon"), nb::arg("threads"))
-      .def("read", &Trainer::read, nb::arg("table"), nb::arg("nets"), nb::arg("gradients"));
+      .def("run", &run, nb::arg("x"), nb::arg("d"), nb::arg("sigma"), nb::arg("rgb"),
+           nb::arg("weight"), nb::arg("step_m"), nb::arg("colour_weight"), nb::arg("lr"),
+           nb::arg("beta1"), nb::arg("beta2"), nb::arg("epsilon"), nb::arg("threads"))
+      .def("read", &Trainer::read, nb::arg("gradients"), nb::arg("table"), nb::arg("nets"));
 }
 
 }  // namespace gas_rt

@@ -74,8 +74,82 @@ def shade_normals(
     out: F32,
 ) -> None: ...
 
+class Field:
+    def __init__(
+        self,
+        scales: list[float],
+        resolutions: list[int],
+        sizes: list[int],
+        features: int,
+        table: F32,
+        nets: F32,
+        lo: list[float],
+        hi: list[float],
+        density_scale: float,
+    ) -> None: ...
+    def forward(self, x: F32, d: F32, threads: int, sigma: F32, rgb: F32) -> None: ...
+    def density(self, x: F32, threads: int, sigma: F32) -> None: ...
+
+class Trainer:
+    def __init__(self, initial: Field) -> None: ...
+    def run(
+        self,
+        x: F32,
+        d: F32,
+        sigma: F32,
+        rgb: F32,
+        weight: F32,
+        step_m: float,
+        colour_weight: float,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        threads: int,
+    ) -> float: ...
+    def read(self, gradients: bool, table: F32, nets: F32) -> None: ...
+
 class Shell:
     def __init__(self, vertices: F32, maps: F32, radius_m: float, threads: int) -> None: ...
     @property
     def candidates(self) -> int: ...
     def query(self, points: F32, threads: int, vertex_id: I32, canonical: F32) -> None: ...
+
+def march(
+    shell: Shell,
+    field: Field,
+    camera: Camera,
+    occupancy: NDArray[np.uint8] | None,
+    resolution: int,
+    samples: int,
+    early_stop: float,
+    threads: int,
+    rgb: F32,
+    alpha: F32,
+) -> None: ...
+def composite(
+    offsets: NDArray[np.int64],
+    delta: F32,
+    sigma: F32,
+    colour: F32,
+    threads: int,
+    rgb: F32,
+    alpha: F32,
+) -> None: ...
+
+class SampleList:
+    def __init__(
+        self, shell: Shell, camera: Camera, pixels: I32 | None, samples: int, threads: int
+    ) -> None: ...
+    @property
+    def count(self) -> int: ...
+    def fill(
+        self,
+        shell: Shell,
+        offsets: NDArray[np.int64],
+        ray: I32,
+        delta: F32,
+        canonical: F32,
+        direction: F32,
+        vertex_id: I32,
+    ) -> None: ...

@@ -68,6 +68,11 @@ class PosedShell:
             raise InputError("PosedShell: it was built for the NumPy twins; build it again")
         return self._compiled
 
+    @property
+    def maps(self) -> F32:
+        """[V, 3, 4] posed to canonical, as given."""
+        return self._maps
+
     def query(self, points: F32) -> tuple[I32, F32]:
         """The nearest vertex of each point, and where the point lies in canonical space.
 

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from gas_rt.core import F32, checked
 from gas_rt.errors import InputError, ShapeError
-from gas_rt.kernels import _native
-from gas_rt.kernels.field import COLOUR_MLP_SIZE, HIDDEN, HashField, density_mlp_size
+from gas_rt.kernels import twins
+from gas_rt.kernels._backend import check_threads, native, use_twins
+from gas_rt.kernels.hash_field import COLOUR_MLP_SIZE, HIDDEN, HashField, density_mlp_size
 from gas_rt.kernels.hash_grid import HashGridConfig
 
 __all__ = ["FieldGradients", "FieldTrainer", "learning_rate"]
@@ -75,8 +76,10 @@ class FieldTrainer:
         self._initial = _initial_field(config, seed, lo=lo, hi=hi, density_scale=1 / step_m)
         self._step_m = step_m
         self._colour_weight = colour_weight
-        self._threads = threads
-        self._native = _native.Trainer(self._initial.native)
+        self._threads = check_threads(threads)
+        self._trainer = (
+            twins.Trainer(self._initial) if use_twins() else native.Trainer(self._initial.compiled)
+        )
 
     def step(
         self, x: F32, d: F32, sigma: F32, rgb: F32, *, lr: float, weight: F32 | None = None
@@ -123,7 +126,7 @@ class FieldTrainer:
         if weight is None:
             weight = np.ones(n, np.float32)
         weight = checked(weight, "weight", shape=(n,))
-        return self._native.run(
+        return self._trainer.run(
             x,
             d,
             sigma,
@@ -143,7 +146,7 @@ class FieldTrainer:
         split = density_mlp_size(config)
         table = np.empty(config.n_params, np.float32)
         nets = np.empty(split + COLOUR_MLP_SIZE, np.float32)
-        self._native.read(table, nets, gradients)
+        self._trainer.read(gradients, table, nets)
         return table, nets[:split], nets[split:]
 
 

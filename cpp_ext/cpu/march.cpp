@@ -1,0 +1,167 @@
+// Renders a field through a posed shell. A tile's rays feed one queue of samples; whenever it is a
+// block long the field is evaluated for it, so vectors stay full however few samples a ray has.
+#include "field_block.h"
+#include "gas_rt/march_table.h"
+#include "gas_rt/thread_pool.h"
+#include "march_samples.h"
+
+namespace gas_rt {
+namespace GAS_RT_ISA {
+namespace {
+
+constexpr int kTile = 16;       // pixels
+constexpr int kPerRound = 4;    // samples a ray may add before the others have their turn
+
+struct TileRay {
+  Ray ray;
+  int next;  // lattice index
+  float transmitted;
+  float rgb[3];
+};
+
+class TileMarch {
+ public:
+  TileMarch(const ShellView& shell, const FieldView& field, const OccupancyView& occupancy,
+            const MarchSettings& settings)
+      : shell_(shell), field_(field), occupancy_(occupancy), settings_(settings) {}
+
+  void add(const Ray& ray) { rays_[n_rays_++] = {ray, 0, 1.0f, {0.0f, 0.0f, 0.0f}}; }
+  const TileRay& result(int index) const { return rays_[index]; }
+
+  void run() {
+    int alive[kTile * kTile], n_alive = n_rays_;
+    for (int i = 0; i < n_rays_; ++i) alive[i] = i;
+    // Without early stop a ray's samples do not depend on what is found: one round is enough.
+    const int per_round = settings_.early_stop > 0.0f ? kPerRound : settings_.samples;
+    while (n_alive > 0) {
+      int kept = 0;
+      for (int i = 0; i < n_alive; ++i) {
+        TileRay& ray = rays_[alive[i]];
+        if (ray.transmitted < settings_.early_stop) continue;
+        if (advance(ray, alive[i], per_round)) alive[kept++] = alive[i];
+      }
+      n_alive = kept;
+    }
+    flush();
+  }
+
+ private:
+  // Queues up to `limit` samples of a ray; false if it has no more.
+  bool advance(TileRay& ray, int index, int limit) {
+    const int samples = settings_.samples;
+    while (ray.next < samples) {
+      if (limit == 0) return true;
+      const int k = ray.next++;
+      const Vec3f point = sample_at(ray.ray, k);
+      const int32_t id = nearest_vertex(shell_, point);
+      if (id < 0) continue;
+      const Vec3f canonical = to_canonical(shell_, id, point);
+      const float u[3] = {normalised(field_, 0, canonical.x), normalised(field_, 1, canonical.y),
+                          normalised(field_, 2, canonical.z)};
+      if (!occupied(u)) continue;
+      const Vec3f direction = normalized_or_zero(direction_to_canonical(shell_, id, ray.ray.step));
+      for (int d = 0; d < 3; ++d) block_.position[d][n_queued_] = u[d];
+      block_.colour_in[kGeometry][n_queued_] = direction.x;
+      block_.colour_in[kGeometry + 1][n_queued_] = direction.y;
+      block_.colour_in[kGeometry + 2][n_queued_] = direction.z;
+      delta_[n_queued_] = delta_at(ray.ray, k, samples);
+      owner_[n_queued_] = index;
+      if (++n_queued_ == kBlock) flush();
+      --limit;
+    }
+    return false;
+  }
+
+  bool occupied(const float* u) const {
+    if (!occupancy_.bits) return true;
+    const int n = occupancy_.resolution;
+    int64_t at = 0;
+    for (int d = 2; d >= 0; --d) {
+      const int cell = static_cast<int>(u[d] * static_cast<float>(n));
+      at = at * n + (cell < n ? cell : n - 1);
+    }
+    return occupancy_.bits[at >> 3] >> (at & 7) & 1;
+  }
+
+  void flush() {
+    if (n_queued_ == 0) return;
+    for (int s = n_queued_; s < kBlock; ++s) {
+      for (int d = 0; d < 3; ++d) block_.position[d][s] = 0.0f;
+      for (int d = 0; d < 3; ++d) block_.colour_in[kGeometry + d][s] = 0.0f;
+      delta_[s] = 0.0f;
+    }
+    evaluate_density(field_, block_);
+    evaluate_colour(field_, block_);
+    alignas(64) float passed[kBlock];
+    for (int s = 0; s < kBlock; s += kLanes)
+      store(passed + s, vexp(-load(block_.sigma + s) * load(delta_ + s)));
+    for (int s = 0; s < n_queued_; ++s) {
+      TileRay& ray = rays_[owner_[s]];
+      // Samples queued before the ray ended do not count: the result shall not depend on queueing.
+      if (ray.transmitted < settings_.early_stop) continue;
+      const float weight = ray.transmitted * (1.0f - passed[s]);
+      for (int c = 0; c < 3; ++c) ray.rgb[c] += weight * block_.rgb[c][s];
+      ray.transmitted *= passed[s];
+    }
+    n_queued_ = 0;
+  }
+
+  const ShellView& shell_;
+  const FieldView& field_;
+  const OccupancyView& occupancy_;
+  const MarchSettings& settings_;
+  TileRay rays_[kTile * kTile];
+  int n_rays_ = 0;
+  FieldBlock block_;
+  alignas(64) float delta_[kBlock];
+  int owner_[kBlock];
+  int n_queued_ = 0;
+};
+
+void render_tile(const ShellView& shell, const FieldView& field, const CameraView& camera,
+                 const OccupancyView& occupancy, const MarchSettings& settings, int left, int top,
+                 float* rgb, float* alpha) {
+  const MarchBox box(shell);
+  TileMarch march(shell, field, occupancy, settings);
+  const int right = left + kTile < camera.width ? left + kTile : camera.width;
+  const int bottom = top + kTile < camera.height ? top + kTile : camera.height;
+  int64_t pixel[kTile * kTile];
+  int n = 0;
+  for (int row = top; row < bottom; ++row)
+    for (int column = left; column < right; ++column) {
+      const int64_t at = static_cast<int64_t>(row) * camera.width + column;
+      rgb[3 * at] = rgb[3 * at + 1] = rgb[3 * at + 2] = alpha[at] = 0.0f;
+      Ray ray;
+      if (!make_ray(camera, box.lo, box.hi, settings.samples, column, row, ray)) continue;
+      march.add(ray);
+      pixel[n++] = at;
+    }
+  march.run();
+  for (int i = 0; i < n; ++i) {
+    const TileRay& ray = march.result(i);
+    for (int c = 0; c < 3; ++c) rgb[3 * pixel[i] + c] = ray.rgb[c];
+    alpha[pixel[i]] = 1.0f - ray.transmitted;
+  }
+}
+
+void render(const ShellView& shell, const FieldView& field, const CameraView& camera,
+            const OccupancyView& occupancy, const MarchSettings& settings, float* rgb,
+            float* alpha) {
+  const int columns = (camera.width + kTile - 1) / kTile;
+  const int rows = (camera.height + kTile - 1) / kTile;
+  parallel_for(static_cast<int64_t>(columns) * rows, settings.threads, [&](int64_t tile) {
+    const int left = static_cast<int>(tile % columns) * kTile;
+    const int top = static_cast<int>(tile / columns) * kTile;
+    render_tile(shell, field, camera, occupancy, settings, left, top, rgb, alpha);
+  });
+}
+
+}  // namespace
+
+const MarchTable& march_table() {
+  static const MarchTable table = {render, find_samples, fill_samples, composite};
+  return table;
+}
+
+}  // namespace GAS_RT_ISA
+}  // namespace gas_rt
