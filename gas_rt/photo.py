@@ -222,7 +222,7 @@ def _named(image: PictureLike, what: str) -> str:
 
 def _opened(image: PictureLike, what: str) -> Image.Image:
     """A PIL image whose size has been checked and whose pixels have not been decoded."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     if isinstance(image, Image.Image):
         _check_size(image.width, image.height, what)
@@ -246,7 +246,7 @@ def _opened(image: PictureLike, what: str) -> Image.Image:
             # Our own limit, checked below, is lower than the one Pillow warns about.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             picture = Image.open(content, formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise FileError(
             f"{path}: cannot be read as a {what}: not a {', '.join(FORMATS)} picture"
         ) from error

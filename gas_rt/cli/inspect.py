@@ -89,7 +89,7 @@ def _npz(path: Path) -> dict[str, Any]:
         return _body(path)
     if "intrinsics" in keys:
         return _fit(path)
-    if "poses" in keys:
+    if keys & {"poses", "root_orient"}:
         return _motion(path)
     raise FileError(
         f"{path}: neither a body (v_template), a body fit (intrinsics) nor a motion (poses); "
@@ -129,9 +129,9 @@ def _motion(path: Path) -> dict[str, Any]:
     motion = Motion.load(path)
     return {
         "kind": "motion",
-        "frames": len(motion.rotations),
+        "frames": len(motion),
         "fps": motion.fps,
-        "seconds": round(len(motion.rotations) / motion.fps, 3),
+        "seconds": round(motion.duration_s, 3),
     }
 
 

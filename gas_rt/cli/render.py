@@ -54,11 +54,10 @@ def run(args: argparse.Namespace) -> int:
         at_least(args.size, 16, flag="--size")
     with open_model(args) as model:
         avatar = model.open_avatar(args.avatar)
-        task = "view" if args.orbit else "pose"
         with model.session(
             avatar,
             policy=args.policy,
-            task=task,
+            task="view" if args.orbit else "pose",
             fps=args.fps,
             on_late="lossless",
             mode=args.mode,

@@ -35,7 +35,7 @@ def motion_requests(
     from gas_rt.body import Motion
 
     motion = Motion.load(path).resampled(fps)
-    return followed(performer, motion.poses()[:frames], side_px)
+    return followed(performer, list(motion)[:frames], side_px)
 
 
 def followed(performer: Performer, poses: Sequence[Pose], side_px: int) -> list[Request]:

@@ -95,9 +95,9 @@ def bake(
         sigma[rows], rgb[rows] = teacher.query(x[rows], d[rows])
         tell(TEACHER_SHARE * min(1.0, (begin + chunk) / len(x)), "asking the model")
     trainer = FieldTrainer(config.grid, config.seed, lo=box[0], hi=box[1], threads=threads)
-    for step, rows in enumerate(_batches(len(x), config, rng)):
+    for step, batch in enumerate(_batches(len(x), config, rng)):
         rate = learning_rate(step, config.steps, peak=config.peak_rate)
-        trainer.step(x[rows], d[rows], sigma[rows], rgb[rows], lr=rate)
+        trainer.step(x[batch], d[batch], sigma[batch], rgb[batch], lr=rate)
         tell(TEACHER_SHARE + (1 - TEACHER_SHARE) * (step + 1) / config.steps, "baking the field")
     tell(1.0, "finding the empty space")
     field = _as_stored(trainer.field())

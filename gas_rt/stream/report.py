@@ -109,7 +109,7 @@ def write_report(path: str | Path, document: dict[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """What the figures of a report depend on."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
