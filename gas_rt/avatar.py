@@ -25,8 +25,8 @@ from gas_rt.tensor_file import TensorHeader, read_tensor_header, read_tensors
 
 __all__ = ["Avatar", "BundleMark"]
 
-FORMAT = "gas-rt avatar"
-FORMAT_VERSION = "1"
+METADATA_KEY = "gas_rt_avatar"
+FORMAT_VERSION = 1
 WHAT = "a gas-rt avatar"
 SIDE_MAX = 2048
 TENSORS = {
@@ -117,13 +117,14 @@ class Avatar:
 
         arrays = self._arrays()
         assert set(arrays) == set(TENSORS)
-        metadata = {
-            "format": FORMAT,
+        description = {
             "format_version": FORMAT_VERSION,
-            "bundle": json.dumps([self.bundle.name, self.bundle.version, self.bundle.fingerprint]),
-            "grid": json.dumps(self.field.config.as_dict()),
-            "occupancy_resolution": json.dumps(self.occupancy.resolution),
+            "bundle": [self.bundle.name, self.bundle.version, self.bundle.fingerprint],
+            "grid": self.field.config.as_dict(),
+            "occupancy_resolution": self.occupancy.resolution,
         }
+        # One entry: safetensors writes several in an order that changes from run to run.
+        metadata = {METADATA_KEY: json.dumps(description, sort_keys=True)}
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         with atomic_write(path) as stream:
             stream.write(save(contiguous, metadata))
@@ -191,22 +192,25 @@ def check_mark(mark: BundleMark, bundle: Bundle, *, source: str) -> None:
 
 
 def _check_header(header: TensorHeader) -> tuple[BundleMark, FieldShape]:
-    path, metadata = header.path, header.metadata
-    if metadata.get("format") != FORMAT:
-        raise FileError(
-            f"{path}: not {WHAT}: its format is {metadata.get('format')!r}, expected {FORMAT!r}"
-        )
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise FileError(
-            f"{path}: avatar format {metadata.get('format_version')!r}, this gas-rt reads "
-            f"{FORMAT_VERSION}; enroll the photo again"
-        )
+    path = header.path
+    if METADATA_KEY not in header.metadata:
+        raise FileError(f"{path}: not {WHAT}: its metadata lack {METADATA_KEY!r}")
     try:
-        mark = BundleMark(*(str(part) for part in json.loads(metadata["bundle"])))
-        grid = HashGridConfig(**json.loads(metadata["grid"]))
-        cells = int(json.loads(metadata["occupancy_resolution"]))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        description = json.loads(header.metadata[METADATA_KEY])
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise FileError(
+                f"{path}: avatar format {version!r}, this gas-rt reads {FORMAT_VERSION}; "
+                "enroll the photo again"
+            )
+        name, bundle_version, fingerprint = map(str, description["bundle"])
+        grid = HashGridConfig(**description["grid"])
+        cells = int(description["occupancy_resolution"])
+    except FileError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(f"{path}: damaged: its metadata cannot be read: {error}") from error
+    mark = BundleMark(name, bundle_version, fingerprint)
     found = set(header.tensors)
     if found != set(TENSORS):
         odd = sorted(found ^ set(TENSORS))
