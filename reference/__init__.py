@@ -1,1 +1,1 @@
-"""TODO."""
+"""GAS in PyTorch: the models, synthetic people, training and evaluation."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from export.anny_body.source import F64, I64
-from export.anny_body.tpose import JOINT_NAMES, SMPL_MIRROR, SMPL_PARENTS
+from gas_rt.body.skeleton import JOINT_NAMES, MIRROR, PARENTS
 
 __all__ = ["pose_directions"]
 
@@ -54,7 +54,7 @@ def pose_directions(
         solution = solution.reshape(9, len(near), 3).transpose(1, 2, 0)
         solution[np.linalg.norm(fitted, axis=-1).max(0) < _LEAST_OFFSET_M] = 0
         left = slice(9 * (joint - 1), 9 * joint)
-        right = slice(9 * (SMPL_MIRROR[joint] - 1), 9 * SMPL_MIRROR[joint])
+        right = slice(9 * (MIRROR[joint] - 1), 9 * MIRROR[joint])
         directions[near, :, left] = solution
         directions[mirror[near], :, right] = solution * _mirror_signs()
         report[name] = (_rms(gap), _rms(offsets - fitted))
@@ -73,8 +73,8 @@ def _mirror_signs() -> F64:
 
 def _subtree(joint: int) -> list[int]:
     below = [joint]
-    for j in range(joint + 1, len(SMPL_PARENTS)):
-        if SMPL_PARENTS[j] in below:
+    for j in range(joint + 1, len(PARENTS)):
+        if PARENTS[j] in below:
             below.append(j)
     return below
 

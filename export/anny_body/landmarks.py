@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.anny_body.source import F64, I64, AnnyMesh
-from export.anny_body.tpose import JOINT_NAMES
+from gas_rt.body.skeleton import JOINT_NAMES
 
 __all__ = ["PART_NAMES", "find_landmarks", "part_labels"]
 

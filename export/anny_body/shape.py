@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix, diags
 
 from export.anny_body.source import F64, I64
-from export.anny_body.tpose import JOINT_NAMES, SMPL_MIRROR, SMPL_PARENTS
+from gas_rt.body.skeleton import JOINT_NAMES, MIRROR, PARENTS
 
 __all__ = [
     "ShapeSpace",
     "joint_regressor",
     "project",
     "shape_directions",
+    "smooth_joints",
     "symmetric",
     "vertex_areas",
 ]
@@ -23,6 +25,9 @@ _FLIP = np.array([-1.0, 1.0, 1.0])
 # Vertices a joint may be regressed from: the nearest few in each direction around its bone.
 _SECTORS = 12
 _PER_SECTOR = 40
+# Taubin's alternation: each shrinking step is undone for all but the short wavelengths.
+_SMOOTH_STEPS = (0.5, -0.53) * 6
+_SMOOTH_RADIUS_M = 0.045
 # Weight of the joints beside the skin (whose area counts as 1) in the principal components.
 _JOINT_SHARE = 2.0
 # Squared metres: an exact fit of a weak direction is not worth large weights of either sign.
@@ -43,6 +48,25 @@ class ShapeSpace:
 def symmetric(vertices: F64, mirror: I64) -> F64:
     """[..., V, 3] made exactly mirror symmetric."""
     return (vertices + vertices[..., mirror, :] * _FLIP) / 2
+
+
+def smooth_joints(samples: F64, joints: F64, faces: I64, names: tuple[str, ...]) -> F64:
+    """Samples [S, V, 3] with the creases around some joints smoothed without loss of volume.
+
+    Anny's arms rest bent; straightened, the skin at elbows and wrists wrinkles.
+    """
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = np.concatenate([edges, edges[:, ::-1]])
+    count = samples.shape[1]
+    adjacency = coo_matrix((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), (count, count))
+    mean = diags(1 / np.asarray(adjacency.sum(1)).ravel()) @ adjacency.tocsr()
+    centres = joints.mean(0)[[JOINT_NAMES.index(n) for n in names]]
+    distance = np.linalg.norm(samples.mean(0)[:, None] - centres, axis=-1).min(1)
+    share = np.clip(2 - distance / _SMOOTH_RADIUS_M, 0, 1)[:, None]
+    out = samples.transpose(1, 2, 0).reshape(count, -1)
+    for step in _SMOOTH_STEPS:
+        out = out + step * share * (mean @ out - out)
+    return out.reshape(count, 3, -1).transpose(2, 0, 1)
 
 
 def vertex_areas(vertices: F64, faces: I64) -> F64:
@@ -81,9 +105,7 @@ def shape_directions(
     return space, values[order] / values.sum()
 
 
-def joint_regressor(
-    space: ShapeSpace, weights: F64, mirror: I64, usable: NDArray[np.bool_]
-) -> F64:
+def joint_regressor(space: ShapeSpace, weights: F64, mirror: I64, usable: NDArray[np.bool_]) -> F64:
     """[24, V] rows that sum to 1, mirror symmetric, that follow the joints over the shape space.
 
     Each row starts as the mean of a ring of vertices and is changed as little as the joint's own
@@ -91,11 +113,11 @@ def joint_regressor(
     """
     template, rest = space.mean, space.joint_mean
     regressor = np.zeros((len(JOINT_NAMES), len(template)))
-    for j, mirrored in enumerate(SMPL_MIRROR):
+    for j, mirrored in enumerate(MIRROR):
         if mirrored < j:
             regressor[j] = regressor[mirrored][mirror]
             continue
-        followed = weights[:, [j, max(SMPL_PARENTS[j], 0), *_children(j)]].sum(1) > 0.5
+        followed = weights[:, [j, max(PARENTS[j], 0), *_children(j)]].sum(1) > 0.5
         near = _around(template, rest, j, np.flatnonzero(usable & followed))
         if mirrored == j:
             near = np.union1d(near, mirror[near])
@@ -138,12 +160,12 @@ def _rows(skin_offset: F64, joint_offset: F64, skin: F64, bones: float) -> F64:
 
 
 def _children(joint: int) -> list[int]:
-    return [j for j, parent in enumerate(SMPL_PARENTS) if parent == joint]
+    return [j for j, parent in enumerate(PARENTS) if parent == joint]
 
 
 def _around(template: F64, rest: F64, joint: int, ids: I64) -> I64:
     """The nearest vertices to a joint in each sector around its bone."""
-    parent = SMPL_PARENTS[joint]
+    parent = PARENTS[joint]
     along = rest[joint] - rest[parent] if parent >= 0 else np.array([0.0, 1.0, 0.0])
     along = along / np.linalg.norm(along)
     across = np.cross(along, [0.36, 0.48, 0.8])

@@ -52,7 +52,7 @@ class AnnyMesh:
 
 
 def load_model() -> Any:
-    """Anny with every phenotype slider, plain linear skinning (it is only asked for rest shapes)."""
+    """Anny with every phenotype slider; only its rest shapes are used."""
     import anny
 
     return anny.Anny(skinning_method="lbs", phenotypes="all")

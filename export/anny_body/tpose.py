@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from export.anny_body.source import F64, AnnyMesh
-
-__all__ = ["JOINT_NAMES", "PELVIS", "SMPL_MIRROR", "SMPL_PARENTS", "merged_weights", "to_tpose"]
-
-JOINT_NAMES = (
-    *("pelvis", "left_hip", "right_hip", "spine1", "left_knee", "right_knee", "spine2"),
-    *("left_ankle", "right_ankle", "spine3", "left_foot", "right_foot", "neck", "left_collar"),
-    *("right_collar", "head", "left_shoulder", "right_shoulder", "left_elbow", "right_elbow"),
-    *("left_wrist", "right_wrist", "left_hand", "right_hand"),
+from gas_rt.body.motion import REST_PELVIS
+from gas_rt.body.rotations import (
+    matrix_from_quaternion,
+    quaternion_from_matrix,
+    quaternion_product,
 )
-SMPL_PARENTS = (
-    *(-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8),
-    *(9, 9, 9, 12, 13, 14, 16, 17, 18, 19, 20, 21),
-)
-SMPL_MIRROR = (0, 2, 1, 3, 5, 4, 6, 8, 7, 9, 11, 10, 12, 14, 13, 15, 17, 16, 19, 18, 21, 20, 23, 22)
+from gas_rt.body.skeleton import JOINT_NAMES, MIRROR
+
+__all__ = ["PELVIS", "merged_weights", "to_tpose"]
+
 # SMPL's template keeps the pelvis below its origin; motions fitted to SMPL then stand right.
-PELVIS = np.array([0.0, -0.22, 0.025])
+PELVIS = np.array(REST_PELVIS)
 
 # Which bones' heads make each SMPL joint (their mean), sides by suffix.
 _JOINT_BONES: dict[str, tuple[str, ...]] = {
@@ -72,6 +69,17 @@ _BONE_JOINTS: tuple[tuple[str, dict[str, float]], ...] = (
     ("finger", {"hand": 1}),
 )
 
+# Rounds of smoothing: bones merged into one joint leave steps where their soft borders met.
+_WEIGHT_SMOOTHING = 8
+
+
+def _neighbour_average(mesh: AnnyMesh) -> csr_matrix:
+    """[V, V]: the mean over a vertex's neighbours."""
+    edges = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
+    edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
+    degree = np.bincount(edges[:, 0])
+    return csr_matrix((1 / degree[edges[:, 0]], (edges[:, 0], edges[:, 1])))
+
 
 def _side(label: str) -> str:
     return {"L": "left_", "R": "right_"}.get(label.rpartition(".")[2], "")
@@ -85,7 +93,10 @@ def merged_weights(mesh: AnnyMesh) -> F64:
         for joint, share in targets.items():
             name = joint if joint in JOINT_NAMES else _side(label) + joint
             weights[:, JOINT_NAMES.index(name)] += share * mesh.bone_weights[:, bone]
-    weights = (weights + weights[mesh.mirror][:, SMPL_MIRROR]) / 2
+    average = _neighbour_average(mesh)
+    for _ in range(_WEIGHT_SMOOTHING):
+        weights = 0.5 * weights + 0.5 * (average @ weights)
+    weights = (weights + weights[mesh.mirror][:, MIRROR]) / 2
     # A pair of mirrored joints that ties for fourth place would be cut on one side only.
     order = np.argsort(-weights, axis=1, kind="stable")
     cut = np.take_along_axis(weights, order[:, 4:5], axis=1)
@@ -201,15 +212,27 @@ def to_tpose(mesh: AnnyMesh, vertices: F64, heads: F64) -> tuple[F64, F64]:
             offset = (heads[:, bone] - heads[:, parent])[..., None]
             posed[:, bone] = posed[:, parent] + (rotations[:, parent] @ offset)[..., 0]
     shift = posed - (rotations @ heads[..., None])[..., 0]
-    transforms = np.concatenate([rotations, shift[..., None]], axis=-1)  # [S, B, 3, 4]
     joints = _smpl_joints(mesh, posed)
     out = np.empty_like(vertices)
     for s in range(len(vertices)):
-        blended = (mesh.bone_weights @ transforms[s].reshape(-1, 12)).reshape(-1, 3, 4)
-        out[s] = np.einsum("vij,vj->vi", blended[:, :, :3], vertices[s]) + blended[:, :, 3]
+        out[s] = _skin(vertices[s], mesh.bone_weights, rotations[s], shift[s])
     origin = (joints[:, :1] - PELVIS).copy()
     origin[..., 0] = 0
     return out - origin, joints - origin
+
+
+def _skin(vertices: F64, weights: F64, rotations: F64, shift: F64) -> F64:
+    """Dual quaternion skinning: the arms turn by up to 60 degrees, where linear blends crease."""
+    real = quaternion_from_matrix(rotations)  # [B, 4]
+    real *= np.sign(real[:, :1])
+    moved = np.concatenate([np.zeros((len(shift), 1)), shift], axis=1)
+    dual = 0.5 * quaternion_product(moved, real)
+    blended, blended_dual = weights @ real, weights @ dual
+    length = np.linalg.norm(blended, axis=1, keepdims=True)
+    blended, blended_dual = blended / length, blended_dual / length
+    offset = 2 * quaternion_product(blended_dual, blended * [1, -1, -1, -1])[:, 1:]
+    turned = matrix_from_quaternion(blended) @ vertices[..., None]
+    return np.asarray(turned[..., 0] + offset)
 
 
 def _smpl_joints(mesh: AnnyMesh, heads: F64) -> F64:
@@ -220,4 +243,4 @@ def _smpl_joints(mesh: AnnyMesh, heads: F64) -> F64:
         suffix = {"left": ".L", "right": ".R", "": ""}[side]
         joints[:, j] = np.mean([heads[:, labels[b + suffix]] for b in _JOINT_BONES[kind]], axis=0)
     flip = np.array([-1.0, 1.0, 1.0])
-    return (joints + joints[:, SMPL_MIRROR] * flip) / 2
+    return (joints + joints[:, MIRROR] * flip) / 2
