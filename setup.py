@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parent
 CPP = Path("cpp_ext")
 BUNDLES = ("gas-mini",)
-COMMON_FLAGS = ["-std=c++17", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
-CORE_FLAGS = ["-std=c++17", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing"]
+WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi"]  # psabi: vectors only pass inside one object
+COMMON_FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread", *WARNINGS]
+CORE_FLAGS = ["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-fno-strict-aliasing"]
 # Files whose multiplications and additions may be fused. Elsewhere they stay separate: geometry
 # then returns the same bits on every instruction set, and the raster has no holes.
 FUSED_PREFIXES = ("field", "march")

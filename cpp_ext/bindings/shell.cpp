@@ -38,8 +38,7 @@ void bind_shell(nb::module_& m) {
       .def(nb::new_(&build), "vertices"_a.noconvert(), "maps"_a.noconvert(), "radius_m"_a,
            "threads"_a)
       .def("query", &query, "points"_a.noconvert(), "threads"_a, "vertex_id"_a.noconvert(),
-           "canonical"_a.noconvert())
-      .def_prop_ro("candidates", [](const ShellIndex& shell) { return shell.candidates.size(); });
+           "canonical"_a.noconvert());
 }
 
 }  // namespace gas_rt

@@ -9,8 +9,8 @@ namespace gas_rt {
 namespace GAS_RT_ISA {
 namespace {
 
-constexpr int kTile = 16;       // pixels
-constexpr int kPerRound = 4;    // samples a ray may add before the others have their turn
+constexpr int kTile = 16;     // pixels
+constexpr int kPerRound = 4;  // samples a ray may add before the others have their turn
 
 struct TileRay {
   Ray ray;
@@ -58,7 +58,7 @@ class TileMarch {
       const Vec3f canonical = to_canonical(shell_, id, point);
       const float u[3] = {normalised(field_, 0, canonical.x), normalised(field_, 1, canonical.y),
                           normalised(field_, 2, canonical.z)};
-      if (!occupied(u)) continue;
+      if (!occupied(occupancy_, u)) continue;
       const Vec3f direction = normalized_or_zero(direction_to_canonical(shell_, id, ray.ray.step));
       for (int d = 0; d < 3; ++d) block_.position[d][n_queued_] = u[d];
       block_.colour_in[kGeometry][n_queued_] = direction.x;
@@ -70,17 +70,6 @@ class TileMarch {
       --limit;
     }
     return false;
-  }
-
-  bool occupied(const float* u) const {
-    if (!occupancy_.bits) return true;
-    const int n = occupancy_.resolution;
-    int64_t at = 0;
-    for (int d = 2; d >= 0; --d) {
-      const int cell = static_cast<int>(u[d] * static_cast<float>(n));
-      at = at * n + (cell < n ? cell : n - 1);
-    }
-    return occupancy_.bits[at >> 3] >> (at & 7) & 1;
   }
 
   void flush() {

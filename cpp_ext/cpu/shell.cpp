@@ -4,6 +4,7 @@
 #include <limits>
 #include <stdexcept>
 
+#include "candidates.h"
 #include "gas_rt/shell_table.h"
 #include "gas_rt/thread_pool.h"
 
@@ -11,107 +12,8 @@ namespace gas_rt::GAS_RT_ISA {
 namespace {
 
 constexpr int64_t kPointsPerTask = 4096;
+constexpr int64_t kRowsPerTask = 8;
 static_assert(kLeavesPerBlock == 4, "a block splits into octants, and those into leaves");
-
-// Vertices that may be nearest to some point of a box, coordinate by coordinate.
-struct Candidates {
-  std::vector<float> x, y, z;
-  std::vector<int32_t> id;
-  size_t n = 0;
-
-  void reserve(size_t size) {
-    if (x.size() < size) x.resize(size), y.resize(size), z.resize(size), id.resize(size);
-  }
-};
-
-struct Box {
-  Vec3f centre;
-  float width;
-};
-
-struct Scratch {
-  Candidates of_block, of_octant;
-  std::vector<float> distance;
-  std::vector<uint8_t> keep;
-};
-
-// Distances are not negative, so their bits order like integers, whose minimum vectorises.
-size_t index_of_smallest(const float* values, size_t n) {
-  int32_t smallest = std::numeric_limits<int32_t>::max();
-  for (size_t i = 0; i < n; ++i) {
-    int32_t bits;
-    std::memcpy(&bits, values + i, sizeof bits);
-    smallest = std::min(smallest, bits);
-  }
-  float value;
-  std::memcpy(&value, &smallest, sizeof value);
-  return std::find(values, values + n, value) - values;
-}
-
-// Marks in scratch.keep the candidates that can be the nearest vertex within the radius for some
-// point of the box; returns false if there is none.
-//
-// With u the candidate nearest to the centre c, |p - v|^2 - |p - u|^2 is linear in p, and over the
-// box it falls below its value at c by at most width * |v - u|_1. Where even that leaves v farther
-// than u, v is never nearest. The box is grown and a slack added, so that neither the rounding of
-// a point's leaf nor that of its distances can make a vertex nearest that was dropped.
-bool mark(const Candidates& in, const Box& box, float radius_m, Scratch* scratch) {
-  const size_t n = in.n;
-  if (n == 0) return false;
-  if (scratch->distance.size() < n) scratch->distance.resize(2 * n), scratch->keep.resize(2 * n);
-  float* distance = scratch->distance.data();
-  uint8_t* keep = scratch->keep.data();
-  const float *x = in.x.data(), *y = in.y.data(), *z = in.z.data();
-  const Vec3f c = box.centre;
-  for (size_t i = 0; i < n; ++i) {
-    const float dx = x[i] - c.x, dy = y[i] - c.y, dz = z[i] - c.z;
-    distance[i] = dx * dx + dy * dy + dz * dz;
-  }
-  const size_t u = index_of_smallest(distance, n);
-  const float width = 1.001f * box.width, half = 0.5f * width;
-  const float slack = 1e-6f * (radius_m * radius_m + width * width);
-  const float reach_sq = radius_m * radius_m + slack;
-  const float corner = radius_m + 1.7321f * half;  // the farthest u may be, at a corner
-  if (distance[u] > corner * corner + slack) return false;
-  const float ux = x[u], uy = y[u], uz = z[u], limit = distance[u] + slack;
-  for (size_t i = 0; i < n; ++i) {
-    const float apart = std::fabs(x[i] - ux) + std::fabs(y[i] - uy) + std::fabs(z[i] - uz);
-    const float ex = std::max(std::fabs(x[i] - c.x) - half, 0.0f);
-    const float ey = std::max(std::fabs(y[i] - c.y) - half, 0.0f);
-    const float ez = std::max(std::fabs(z[i] - c.z) - half, 0.0f);
-    const bool near = ex * ex + ey * ey + ez * ez <= reach_sq;
-    const bool first = distance[i] <= limit + width * apart;
-    keep[i] = near & first;
-  }
-  return true;
-}
-
-// Calls take(i) for the marked i, eight flags at a time: most are not marked.
-template <typename Take>
-void for_marked(const std::vector<uint8_t>& keep, size_t n, Take&& take) {
-  size_t i = 0;
-  for (; i + 8 <= n; i += 8) {
-    uint64_t flags;
-    std::memcpy(&flags, keep.data() + i, sizeof flags);
-    for (; flags != 0; flags &= flags - 1) take(i + __builtin_ctzll(flags) / 8);
-  }
-  for (; i < n; ++i) {
-    if (keep[i]) take(i);
-  }
-}
-
-void narrow(const Candidates& in, const Box& box, float radius_m, Scratch* scratch,
-            Candidates* out) {
-  out->n = 0;
-  if (!mark(in, box, radius_m, scratch)) return;
-  out->reserve(in.n);
-  size_t n = 0;
-  for_marked(scratch->keep, in.n, [&](size_t i) {
-    out->x[n] = in.x[i], out->y[n] = in.y[i], out->z[n] = in.z[i], out->id[n] = in.id[i];
-    ++n;
-  });
-  out->n = n;
-}
 
 // Vertices sorted by the block they lie in.
 struct Bins {
@@ -154,11 +56,11 @@ Bins sort_into_blocks(const float* vertices, int64_t n, const ShellIndex& shell)
 
 // All vertices in the blocks that the radius reaches from this one.
 void gather(const Bins& bins, const int32_t* at, float radius_m, Candidates* out) {
-  const int32_t reach = static_cast<int32_t>(std::ceil(radius_m / kBlockM * 1.001f));
+  const int32_t blocks = static_cast<int32_t>(std::ceil(radius_m / kBlockM * 1.001f));
   int32_t low[3], high[3];
   for (int axis = 0; axis < 3; ++axis) {
-    low[axis] = std::max(at[axis] - reach, 0);
-    high[axis] = std::min(at[axis] + reach, bins.blocks[axis] - 1);
+    low[axis] = std::max(at[axis] - blocks, 0);
+    high[axis] = std::min(at[axis] + blocks, bins.blocks[axis] - 1);
   }
   out->n = 0;
   for (int32_t z = low[2]; z <= high[2]; ++z) {
@@ -176,38 +78,88 @@ void gather(const Bins& bins, const int32_t* at, float radius_m, Candidates* out
   }
 }
 
-// The lists of one block's leaves, until those of all blocks are joined.
-struct BlockLists {
-  std::vector<ShellCandidate> candidates;
-  int32_t leaf_end[kLeavesInBlock];
+// The lists of the leaves of a row of blocks, until those of all rows are joined.
+struct RowLists {
+  std::vector<int32_t> vertices;  // all leaves' lists, one after the other
+  std::vector<int32_t> leaf_end;  // [blocks that hold candidates * kLeavesInBlock] into vertices
+  std::vector<bool> holds;        // [blocks]
+  int64_t groups = 0;             // of kLanes that the lists will fill
 };
 
-// The half of a box that bit `axis` of `which` says, along each axis.
-Box octant_of(const Box& box, int32_t which) {
-  const float half = 0.5f * box.width, quarter = 0.25f * box.width;
-  const auto shift = [&](int axis) { return (which >> axis & 1) != 0 ? quarter : -quarter; };
-  return {{box.centre.x + shift(0), box.centre.y + shift(1), box.centre.z + shift(2)}, half};
+// Whether another candidate is nearer than this one everywhere in the cube around c.
+bool beaten(const Candidates& in, size_t i, Vec3f c, const Margins& margins) {
+  const float x = in.x[i], y = in.y[i], z = in.z[i];
+  Ints by{};
+  for (size_t group = 0; group < in.groups(); ++group) {
+    const Floats dx = group_of(in.x, group) - x, dy = group_of(in.y, group) - y;
+    const Floats dz = group_of(in.z, group) - z;
+    // |c - v|^2 - |c - other|^2 as one product per axis
+    const Floats behind =
+        dx * (2.0f * (c.x - x) - dx) + dy * (2.0f * (c.y - y) - dy) + dz * (2.0f * (c.z - z) - dz);
+    const Floats apart = magnitude(dx) + magnitude(dy) + magnitude(dz);
+    by |= behind > margins.width * apart + margins.slack;
+  }
+  return bytes_of(by) != 0;
 }
 
-// Narrows the candidates down from the block to its octants to their leaves. Leaves come in the
-// order of leaf_in_block().
-void list_block(const Candidates& reachable, const Box& block, float radius_m, Scratch* scratch,
-                BlockLists* out) {
-  narrow(reachable, block, radius_m, scratch, &scratch->of_block);
+// Appends a leaf's candidates; if they do not fit one group, less those that another one beats.
+void append_leaf(const Candidates& in, const Cube& leaf, const Reach& reach, RowLists* out) {
+  const Margins margins(leaf.width, reach);
+  const size_t before = out->vertices.size();
+  for (size_t i = 0; i < in.n; ++i) {
+    if (in.n > kLanes && beaten(in, i, leaf.centre, margins)) continue;
+    out->vertices.push_back(in.id[i]);
+  }
+  out->groups += groups_of(out->vertices.size() - before);
+  out->leaf_end.push_back(static_cast<int32_t>(out->vertices.size()));
+}
+
+struct Scratch {
+  Candidates reachable, of_block, of_octant[kLanes], of_leaf[kLanes];
+};
+
+Cube octant_of(const Cube& cube, const Floats* centre, int octant) {
+  return {{centre[0][octant], centre[1][octant], centre[2][octant]}, 0.5f * cube.width};
+}
+
+// Narrows the candidates down from the block to its octants to their leaves, in the order of
+// leaf_in_block().
+void list_block(const Cube& block, const Reach& reach, Scratch* scratch, RowLists* out) {
+  scratch->reachable.pad();
+  narrow(scratch->reachable, block, reach, &scratch->of_block);
+  out->holds.push_back(scratch->of_block.n != 0);
   if (scratch->of_block.n == 0) return;
-  int32_t* leaf_end = out->leaf_end;
-  for (int32_t octant = 0; octant < 8; ++octant) {
-    const Box part = octant_of(block, octant);
-    narrow(scratch->of_block, part, radius_m, scratch, &scratch->of_octant);
-    const Candidates& in = scratch->of_octant;
-    for (int32_t leaf = 0; leaf < 8; ++leaf) {
-      if (mark(in, octant_of(part, leaf), radius_m, scratch)) {
-        for_marked(scratch->keep, in.n, [&](size_t i) {
-          out->candidates.push_back({in.x[i], in.y[i], in.z[i], in.id[i]});
-        });
-      }
-      *leaf_end++ = static_cast<int32_t>(out->candidates.size());
+  split(scratch->of_block, block, reach, scratch->of_octant);
+  Floats octant_centre[3], leaf_centre[3];
+  octant_centres(block, octant_centre);
+  for (int octant = 0; octant < kLanes; ++octant) {
+    const Cube cube = octant_of(block, octant_centre, octant);
+    split(scratch->of_octant[octant], cube, reach, scratch->of_leaf);
+    octant_centres(cube, leaf_centre);
+    for (int leaf = 0; leaf < kLanes; ++leaf) {
+      scratch->of_leaf[leaf].pad();
+      append_leaf(scratch->of_leaf[leaf], octant_of(cube, leaf_centre, leaf), reach, out);
     }
+  }
+}
+
+float rounding_of(const ShellIndex& shell) {
+  float farthest = shell.radius_m;
+  for (const Vec3f& corner : {shell.lo, shell.hi}) {
+    farthest = std::max({farthest, std::fabs(corner.x), std::fabs(corner.y), std::fabs(corner.z)});
+  }
+  return farthest * std::numeric_limits<float>::epsilon();
+}
+
+void list_row(const Bins& bins, const ShellIndex& shell, int32_t y, int32_t z, Scratch* scratch,
+              RowLists* out) {
+  const auto middle = [](float lo, int32_t block) { return lo + kBlockM * (block + 0.5f); };
+  const Reach reach{shell.radius_m, rounding_of(shell)};
+  for (int32_t x = 0; x < shell.blocks[0]; ++x) {
+    const int32_t at[3] = {x, y, z};
+    gather(bins, at, shell.radius_m, &scratch->reachable);
+    const Vec3f centre{middle(shell.lo.x, x), middle(shell.lo.y, y), middle(shell.lo.z, z)};
+    list_block({centre, kBlockM}, reach, scratch, out);
   }
 }
 
@@ -218,9 +170,10 @@ void set_bounds(const float* vertices, int64_t n, float radius_m, ShellIndex* ou
     lo = {std::min(lo.x, p.x), std::min(lo.y, p.y), std::min(lo.z, p.z)};
     hi = {std::max(hi.x, p.x), std::max(hi.y, p.y), std::max(hi.z, p.z)};
   }
-  const Vec3f r{radius_m, radius_m, radius_m};
-  out->lo = lo - r, out->hi = hi + r;
+  out->lo = lo, out->hi = hi;
   out->radius_m = radius_m;
+  const float r = radius_m + 4.0f * rounding_of(*out);  // or rounding could cut the shell's rim
+  out->lo = lo - Vec3f{r, r, r}, out->hi = hi + Vec3f{r, r, r};
   const Vec3f size = out->hi - out->lo;
   const float along[3] = {size.x, size.y, size.z};
   double total = 1.0;
@@ -233,31 +186,50 @@ void set_bounds(const float* vertices, int64_t n, float radius_m, ShellIndex* ou
   }
 }
 
-// Numbers the blocks that hold candidates, and joins their lists.
-void join(const std::vector<BlockLists>& lists, int threads, ShellIndex* out) {
-  std::vector<int64_t> holds;
-  std::vector<int32_t> first;
-  int64_t total = 0;
-  out->block.assign(lists.size(), -1);
-  for (size_t b = 0; b < lists.size(); ++b) {
-    if (lists[b].candidates.empty()) continue;
-    out->block[b] = static_cast<int32_t>(holds.size());
-    holds.push_back(b);
-    first.push_back(static_cast<int32_t>(total));
-    total += lists[b].candidates.size();
+void fill_group(const float* vertices, const int32_t* ids, int64_t n, ShellLanes* out) {
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    const bool used = lane < n;
+    const float* v = vertices + (used ? 3 * static_cast<int64_t>(ids[lane]) : 0);
+    out->x[lane] = used ? v[0] : kFarM;
+    out->y[lane] = used ? v[1] : kFarM;
+    out->z[lane] = used ? v[2] : kFarM;
+    out->vertex[lane] = used ? ids[lane] : kNoVertex;
   }
-  if (total > std::numeric_limits<int32_t>::max()) {
+}
+
+// Writes a row's lists as groups, from group number `first` on.
+void write_row(const float* vertices, const RowLists& row, int32_t first, ShellLanes* lanes,
+               int32_t* leaf_end) {
+  int32_t begin = 0, group = first;
+  for (size_t leaf = 0; leaf < row.leaf_end.size(); ++leaf) {
+    const int32_t end = row.leaf_end[leaf];
+    for (; begin < end; begin = std::min(begin + kLanes, end)) {
+      fill_group(vertices, row.vertices.data() + begin, end - begin, lanes + group++);
+    }
+    leaf_end[leaf] = group;
+  }
+}
+
+// Numbers the blocks that hold candidates, and joins the rows' lists.
+void join(const float* vertices, const std::vector<RowLists>& rows, int threads, ShellIndex* out) {
+  std::vector<int64_t> first_leaf{0}, first_group{0};
+  int32_t blocks = 0;
+  for (const RowLists& row : rows) {
+    for (bool holds : row.holds) out->block.push_back(holds ? blocks++ : -1);
+    first_leaf.push_back(first_leaf.back() + row.leaf_end.size());
+    first_group.push_back(first_group.back() + row.groups);
+  }
+  if (first_group.back() > std::numeric_limits<int32_t>::max()) {
     throw std::length_error("the vertices are too many");
   }
-  out->candidates.resize(total);
-  out->leaf_start.resize(holds.size() * kLeavesInBlock + 1);
+  // Not a vector: its megabytes would be cleared before they are written.
+  out->lanes.reset(new ShellLanes[first_group.back()]);
+  out->leaf_start.resize(first_leaf.back() + 1);
   out->leaf_start[0] = 0;
-  parallel_for(holds.size(), threads, [&](int64_t i) {
-    const BlockLists& list = lists[holds[i]];
-    std::copy(list.candidates.begin(), list.candidates.end(), out->candidates.begin() + first[i]);
-    int32_t* start = out->leaf_start.data() + i * kLeavesInBlock + 1;
-    for (int32_t leaf = 0; leaf < kLeavesInBlock; ++leaf) {
-      start[leaf] = first[i] + list.leaf_end[leaf];
+  parallel_ranges(rows.size(), kRowsPerTask, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      write_row(vertices, rows[i], static_cast<int32_t>(first_group[i]), out->lanes.get(),
+                out->leaf_start.data() + first_leaf[i] + 1);
     }
   });
 }
@@ -267,21 +239,16 @@ void build_shell(const float* vertices, const float* maps, int64_t n_vertices, f
   set_bounds(vertices, n_vertices, radius_m, out);
   out->maps.assign(maps, maps + 12 * n_vertices);
   const Bins bins = sort_into_blocks(vertices, n_vertices, *out);
-  std::vector<BlockLists> lists(bins.start.size() - 1);
-  const int32_t width = out->blocks[0];
-  parallel_for(lists.size() / width, threads, [&](int64_t row) {
+  std::vector<RowLists> rows(static_cast<size_t>(out->blocks[1]) * out->blocks[2]);
+  parallel_ranges(rows.size(), kRowsPerTask, threads, [&](int64_t begin, int64_t end) {
     Scratch scratch;
-    Candidates reachable;
-    int32_t at[3] = {0, static_cast<int32_t>(row % out->blocks[1]),
-                     static_cast<int32_t>(row / out->blocks[1])};
-    for (; at[0] < width; ++at[0]) {
-      gather(bins, at, radius_m, &reachable);
-      const auto middle = [&](float lo, int axis) { return lo + kBlockM * (at[axis] + 0.5f); };
-      const Box block{{middle(out->lo.x, 0), middle(out->lo.y, 1), middle(out->lo.z, 2)}, kBlockM};
-      list_block(reachable, block, radius_m, &scratch, &lists[row * width + at[0]]);
+    for (int64_t row = begin; row < end; ++row) {
+      const int32_t y = static_cast<int32_t>(row % out->blocks[1]);
+      const int32_t z = static_cast<int32_t>(row / out->blocks[1]);
+      list_row(bins, *out, y, z, &scratch, &rows[row]);
     }
   });
-  join(lists, threads, out);
+  join(vertices, rows, threads, out);
 }
 
 void query_shell(const ShellView& shell, const float* points, int64_t n, int threads,

@@ -1,40 +1,43 @@
 // The shell around a posed body: nearest vertex within a radius, and the way to canonical space.
 //
-// Space is cut into leaves of 2 cm, grouped in blocks of 4 x 4 x 4. Every leaf lists the vertices
+// Space is cut into leaves of 3 cm, grouped in blocks of 4 x 4 x 4. Every leaf lists the vertices
 // that can be nearest to some point in it, so a query looks at its leaf's list alone and is exact.
 #pragma once
 
 #include <cstdint>
 
+#include "gas_rt/lanes.h"
 #include "gas_rt/vec.h"
 
 namespace gas_rt {
 
-constexpr float kLeafM = 0.02f;
+constexpr float kLeafM = 0.03f;
 constexpr int32_t kLeavesPerBlock = 4;  // along one axis
 constexpr int32_t kLeavesInBlock = kLeavesPerBlock * kLeavesPerBlock * kLeavesPerBlock;
 constexpr float kBlockM = kLeafM * kLeavesPerBlock;
 constexpr int32_t kNoVertex = -1;
 
-struct ShellCandidate {
-  float x, y, z;
-  int32_t vertex;
+// Eight vertices of a leaf's list side by side. The list's last group is filled up with copies of
+// kNoVertex far away.
+struct alignas(32) ShellLanes {
+  float x[kLanes], y[kLanes], z[kLanes];
+  int32_t vertex[kLanes];
 };
 
 // A leaf's list; the same for all points in it, so marchers may look it up once per leaf.
 struct ShellLeaf {
-  const ShellCandidate* begin;
-  const ShellCandidate* end;
+  const ShellLanes* begin;
+  const ShellLanes* end;
 };
 
 // Pointers into a ShellIndex, valid while that lives.
 struct ShellView {
-  Vec3f lo, hi;               // box of the vertices, grown by the radius; metres
+  Vec3f lo, hi;               // box that holds the shell; metres
   float radius_sq;            // square metres; points at exactly the radius are outside
   int32_t blocks[3];          // blocks along x, y, z; the first one's corner is lo
   const int32_t* block;       // [z, y, x] number of the block, -1 = no vertex within the radius
-  const int32_t* leaf_start;  // [numbered blocks * kLeavesInBlock + 1] into candidates
-  const ShellCandidate* candidates;
+  const int32_t* leaf_start;  // [numbered blocks * kLeavesInBlock + 1] into lanes
+  const ShellLanes* lanes;
   const float* maps;  // [V, 3, 4] posed to canonical
 };
 
@@ -61,22 +64,45 @@ GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) {
   if (block < 0) return {nullptr, nullptr};
   const int32_t* start =
       shell.leaf_start + static_cast<int64_t>(block) * kLeavesInBlock + leaf_in_block(x, y, z);
-  return {shell.candidates + start[0], shell.candidates + start[1]};
+  return {shell.lanes + start[0], shell.lanes + start[1]};
 }
 
 // The vertex of the leaf nearest to p, or kNoVertex beyond the radius; of equal distances the
 // lowest number wins.
 GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f p) {
+#if defined(__CUDACC__)
   float best = shell.radius_sq;
   int32_t vertex = kNoVertex;
-  for (const ShellCandidate* c = leaf.begin; c != leaf.end; ++c) {
-    const float dx = p.x - c->x, dy = p.y - c->y, dz = p.z - c->z;
-    const float distance = dx * dx + dy * dy + dz * dz;
-    const bool nearer = distance < best || (distance == best && c->vertex < vertex);
-    best = nearer ? distance : best;
-    vertex = nearer ? c->vertex : vertex;
+  for (const ShellLanes* group = leaf.begin; group != leaf.end; ++group) {
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float dx = p.x - group->x[lane], dy = p.y - group->y[lane], dz = p.z - group->z[lane];
+      const float distance = dx * dx + dy * dy + dz * dz;
+      const int32_t id = group->vertex[lane];
+      if (distance < best || (distance == best && id < vertex)) best = distance, vertex = id;
+    }
   }
   return vertex;
+#else
+  Floats best = all(shell.radius_sq);
+  Ints vertex = all(kNoVertex);
+  const auto take = [&](Floats distance, Ints id) {
+    const Ints nearer = (distance < best) | ((distance == best) & (id < vertex));
+    best = nearer ? distance : best;
+    vertex = nearer ? id : vertex;
+  };
+  for (const ShellLanes* group = leaf.begin; group != leaf.end; ++group) {
+    const Floats dx = p.x - load_lanes(group->x), dy = p.y - load_lanes(group->y);
+    const Floats dz = p.z - load_lanes(group->z);
+    take(dx * dx + dy * dy + dz * dz, load_lanes(group->vertex));
+  }
+  take(__builtin_shufflevector(best, best, 4, 5, 6, 7, 0, 1, 2, 3),
+       __builtin_shufflevector(vertex, vertex, 4, 5, 6, 7, 0, 1, 2, 3));
+  take(__builtin_shufflevector(best, best, 2, 3, 0, 1, 6, 7, 4, 5),
+       __builtin_shufflevector(vertex, vertex, 2, 3, 0, 1, 6, 7, 4, 5));
+  take(__builtin_shufflevector(best, best, 1, 0, 3, 2, 5, 4, 7, 6),
+       __builtin_shufflevector(vertex, vertex, 1, 0, 3, 2, 5, 4, 7, 6));
+  return vertex[0];
+#endif
 }
 
 GAS_RT_HD int32_t nearest_vertex(const ShellView& shell, Vec3f p) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "gas_rt/dispatch.h"
@@ -15,7 +16,7 @@ struct ShellIndex {
   int32_t blocks[3];
   std::vector<int32_t> block;
   std::vector<int32_t> leaf_start;
-  std::vector<ShellCandidate> candidates;
+  std::unique_ptr<ShellLanes[]> lanes;
   std::vector<float> maps;
 
   ShellView view() const {
@@ -25,7 +26,7 @@ struct ShellIndex {
             {blocks[0], blocks[1], blocks[2]},
             block.data(),
             leaf_start.data(),
-            candidates.data(),
+            lanes.get(),
             maps.data()};
   }
 };

@@ -1,0 +1,167 @@
+"""What every training here shares: schedule, running mean of the weights, checkpoints, progress.
+
+A run that finds a checkpoint in its folder continues from it, and the result does not depend on
+where it was interrupted: batches are functions of (seed, step), and the checkpoint holds the
+weights, their running mean, the optimiser and the step.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ["Run", "Schedule", "fit", "learning_rate"]
+
+Losses = tuple[Tensor, dict[str, float]]
+
+
+class Schedule(Protocol):
+    """What a training configuration must at least hold."""
+
+    steps: int
+    lr: float
+    lr_floor: float
+    warmup: int
+    weight_decay: float
+    clip: float
+    ema: float
+
+
+def learning_rate(step: int, config: Schedule) -> float:
+    """Linear warm-up, then a cosine down to `lr_floor` of the peak."""
+    if step < config.warmup:
+        return config.lr * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return config.lr * (config.lr_floor + (1 - config.lr_floor) * cosine)
+
+
+class Run:
+    """Weights, their running mean, the optimiser and the step.
+
+    `identity` is stored with the weights; a checkpoint of another identity is refused.
+    """
+
+    def __init__(self, model: nn.Module, config: Schedule, identity: dict[str, Any]) -> None:
+        self.model, self.config, self.identity, self.step = model, config, identity, 0
+        self.mean = copy.deepcopy(model).requires_grad_(False)
+        decay = [p for p in model.parameters() if p.ndim > 1]
+        rest = [p for p in model.parameters() if p.ndim <= 1]
+        groups = [
+            {"params": decay, "weight_decay": config.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+
+    def advance(self, losses: Callable[[nn.Module], Losses]) -> dict[str, float]:
+        """One optimiser step on what `losses` returns for the model."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.step, self.config)
+        loss, parts = losses(self.model)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
+        if not math.isfinite(norm):
+            raise FloatingPointError(
+                f"step {self.step}: the gradient is {norm}; lower the learning rate and resume"
+            )
+        self.optimiser.step()
+        self.step += 1
+        self._follow()
+        return parts | {"grad": norm}
+
+    def _follow(self) -> None:
+        # Early on the mean follows quickly, so that it does not remember the initial weights.
+        keep = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        pairs = zip(self.mean.parameters(), self.model.parameters(), strict=True)
+        means, weights = zip(*((m.data, p.data) for m, p in pairs), strict=True)
+        torch._foreach_lerp_(list(means), list(weights), 1 - keep)
+        for mean, buffer in zip(self.mean.buffers(), self.model.buffers(), strict=True):
+            mean.copy_(buffer)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint; a kill while writing leaves the one before."""
+        state = self.identity | {
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        temporary = path.with_suffix(".tmp")
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint of the same identity."""
+        state = torch.load(path, weights_only=True)
+        differs = [k for k, v in self.identity.items() if state.get(k) != v]
+        if differs:
+            raise ValueError(
+                f"{path}: was trained with another configuration ({', '.join(differs)} differ); "
+                "choose another --out"
+            )
+        self.model.load_state_dict(state["model"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step = int(state["step"])
+
+
+def fit(
+    run: Run,
+    batches: Callable[[int, int], Iterable[Callable[[nn.Module], Losses]]],
+    *,
+    out: Path,
+    stop_at: int | None = None,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    validate_every: int = 500,
+    report_every: int = 50,
+    checkpoint_s: float = 150.0,
+) -> Run:
+    """Train to the end of the schedule, or to `stop_at`, continuing what `out` holds.
+
+    `batches(start, stop)` yields one loss function per step. The curve goes to
+    ``out/curve.jsonl``, progress to stderr, checkpoints to ``out/checkpoint.pt``.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "checkpoint.pt"
+    if path.exists():
+        run.load(path)
+    stop = min(run.config.steps, stop_at or run.config.steps)
+    recent: list[dict[str, float]] = []
+    saved = since = time.monotonic()
+    with (out / "curve.jsonl").open("a") as curve:
+        for losses in batches(run.step, stop):
+            recent.append(run.advance(losses))
+            if run.step % report_every == 0 or run.step == stop:
+                row: dict[str, Any] = {
+                    k: sum(r[k] for r in recent) / len(recent) for k in recent[0]
+                }
+                row |= {"step": run.step, "steps_per_s": len(recent) / (time.monotonic() - since)}
+                if validate and (run.step % validate_every == 0 or run.step == stop):
+                    row |= validate(run.mean)
+                curve.write(json.dumps(row) + "\n")
+                curve.flush()
+                print(_line(row, stop), file=sys.stderr, flush=True)
+                recent, since = [], time.monotonic()
+            if time.monotonic() - saved > checkpoint_s:
+                run.save(path)
+                saved = time.monotonic()
+    run.save(path)
+    return run
+
+
+def _line(row: dict[str, Any], stop: int) -> str:
+    left = (stop - row["step"]) / row["steps_per_s"] / 60
+    text = f"step {row['step']}/{stop}  loss {row['loss']:.4f}  {row['steps_per_s']:.1f}/s"
+    text += f"  {left:.0f} min left"
+    return text + "".join(f"  {k} {v:.2f}" for k, v in row.items() if k.endswith("_db"))
