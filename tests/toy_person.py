@@ -95,21 +95,18 @@ def person_files(folder: Path, person: ToyPerson) -> Path:
     Image.fromarray(person.mask).convert("L").save(folder / "mask.png")
     person.fit.save(folder / "fit.npz")
     toy_motion().save(folder / "motion.npz")
-    (folder / "truth").mkdir(exist_ok=True)
-    requests = person.requests(6, side=64)
-    for k in range(len(requests)):
-        Image.fromarray(person.rgb).resize((64, 64)).save(folder / "truth" / f"{k:03d}.png")
-    cameras = [request.camera for request in requests]
-    write_npz(
-        folder / "truth.npz",
-        {
-            "rotations": np.stack([r.pose.rotations for r in requests]),
-            "translation": np.stack([r.pose.translation for r in requests]),
-            "intrinsics": np.stack([c.intrinsics for c in cameras]),
-            "R": np.stack([c.rotation for c in cameras]),
-            "t": np.stack([c.translation for c in cameras]),
-            "width": np.int32(64),
-            "height": np.int32(64),
-        },
-    )
+    truth = folder / "truth"
+    truth.mkdir(exist_ok=True)
+    arrays = {}
+    for clip in ("view", "pose"):
+        requests = person.requests(4, side=64)
+        for k in range(len(requests)):
+            Image.fromarray(person.rgb).resize((64, 64)).save(truth / f"{clip}_{k:03d}.png")
+        cameras = [request.camera for request in requests]
+        arrays[f"{clip}_rotations"] = np.stack([r.pose.rotations for r in requests])
+        arrays[f"{clip}_translation"] = np.stack([r.pose.translation for r in requests])
+        arrays[f"{clip}_intrinsics"] = np.stack([c.intrinsics for c in cameras])
+        arrays[f"{clip}_R"] = np.stack([c.rotation for c in cameras])
+        arrays[f"{clip}_t"] = np.stack([c.translation for c in cameras])
+    write_npz(truth / "cameras.npz", arrays)
     return folder

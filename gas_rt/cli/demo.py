@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ MOTION_FRAMES = 75
 SPEED_FRAMES = 60
 SPEED_SIDES = (128, 256)
 SHEET_ROWS_MAX = 8
+CLIPS = ("view", "pose")  # of the ground truth: an orbit and a motion
 
 
 def add_parser(verbs: Any) -> None:
@@ -174,7 +175,8 @@ def _contact_sheet(args: argparse.Namespace, model: Model, avatar: Avatar, perso
     from gas_rt.video import sheet
 
     truth = read_truth(person)
-    chosen = truth[:: max(1, -(-len(truth) // SHEET_ROWS_MAX))]
+    spread = np.linspace(0, len(truth), min(SHEET_ROWS_MAX, len(truth)), endpoint=False)
+    chosen = [truth[int(k)] for k in spread]
     exact = model.performer(avatar, mode="exact")
     baked = model.performer(avatar, mode="baked")
     rows = []
@@ -196,27 +198,34 @@ def _contact_sheet(args: argparse.Namespace, model: Model, avatar: Avatar, perso
 
 
 def read_truth(person: Path) -> list[tuple[Path, Request]]:
-    """The pictures of truth/ with the pose and camera each was taken with."""
-    from gas_rt.core import Camera, Pose, Request
+    """The pictures of truth/, with the pose and camera each was taken with, clip by clip."""
     from gas_rt.files import read_npz
 
-    path = person / "truth.npz"
+    path = person / "truth" / "cameras.npz"
     arrays = read_npz(path)
-    names = ("rotations", "translation", "intrinsics", "R", "t", "width", "height")
+    found = [row for clip in CLIPS for row in _clip(path, arrays, clip)]
+    if not found:
+        raise FileError(f"{path}: describes no picture; write the folder again")
+    return found
+
+
+def _clip(path: Path, arrays: Mapping[str, Any], clip: str) -> list[tuple[Path, Request]]:
+    from PIL import Image
+
+    from gas_rt.core import Camera, Pose, Request
+
+    names = [f"{clip}_{part}" for part in ("rotations", "translation", "intrinsics", "R", "t")]
     if missing := [name for name in names if name not in arrays]:
         raise FileError(f"{path}: lacks {', '.join(missing)}; write the folder again")
-    pictures = sorted((person / "truth").glob("*.png"))
-    count = len(arrays["rotations"])
-    if not pictures or len(pictures) != count:
-        raise FileError(f"{person}: has {len(pictures)} truth pictures for {count} poses")
-    width, height = int(arrays["width"]), int(arrays["height"])
-    return [
-        (
-            picture,
-            Request(
-                Pose(arrays["rotations"][k], arrays["translation"][k]),
-                Camera(arrays["intrinsics"][k], arrays["R"][k], arrays["t"][k], width, height),
-            ),
-        )
-        for k, picture in enumerate(pictures)
-    ]
+    rows = []
+    for k, (rotations, translation, intrinsics, rotation, offset) in enumerate(
+        zip(*(arrays[name] for name in names), strict=False)
+    ):
+        picture = path.parent / f"{clip}_{k:03d}.png"
+        if not picture.is_file():
+            raise FileError(f"{picture}: is missing; write the folder again")
+        with Image.open(picture) as image:
+            width, height = image.size
+        camera = Camera(intrinsics, rotation, offset, width, height)
+        rows.append((picture, Request(Pose(rotations, translation), camera)))
+    return rows
