@@ -86,7 +86,9 @@ def field_graph(vertices: int) -> onnx.ModelProto:
         helper.make_node("Gather", ["vertex_features", "vertex_id"], ["at_vertex"]),
         helper.make_node("ReduceSum", ["at_vertex", "one"], ["vertex_sum"], keepdims=0),
         helper.make_node("ReduceSum", ["x_can", "one"], ["x_sum"], keepdims=0),
-        helper.make_node("ReduceSum", ["d_can", "one"], ["d_sum"], keepdims=0),
+        # A no-op that compilers merge into the input.
+        helper.make_node("Cast", ["d_can"], ["d_cast"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["d_cast", "one"], ["d_sum"], keepdims=0),
         helper.make_node("ReduceMean", ["planes"], ["plane_mean"], keepdims=0),
         helper.make_node("Add", ["vertex_sum", "x_sum"], ["sum_1"]),
         helper.make_node("Add", ["sum_1", "d_sum"], ["sum_2"]),

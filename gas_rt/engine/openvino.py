@@ -31,8 +31,9 @@ class OpenVinoGraph:
         self.report = report
         self._request = compiled.create_infer_request()
         self._running = threading.Lock()
-        self._ports = {port.get_any_name(): port for port in compiled.inputs}
-        self._outputs = {port.get_any_name(): port for port in compiled.outputs}
+        # A port answers to several names where the compiler merged a no-op into it.
+        self._ports = {name: port for port in compiled.inputs for name in port.get_names()}
+        self._outputs = {name: port for port in compiled.outputs for name in port.get_names()}
         for kind, have, want in (
             ("input", self._ports, spec.inputs),
             ("output", self._outputs, spec.outputs),
@@ -45,7 +46,7 @@ class OpenVinoGraph:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once; outputs are the caller's own."""
-        given = {}
+        given: dict[Any, NDArray[Any]] = {}
         for name, want in self.spec.inputs.items():
             if name not in inputs:
                 raise ShapeError(f"graph {self.spec.name}: input {name!r} was not given")
@@ -56,7 +57,7 @@ class OpenVinoGraph:
                     f"got {list(array.shape)}"
                 )
             if name in self._ports:  # the compiler removes an input that nothing reads
-                given[name] = np.ascontiguousarray(array, dtype=want.dtype)
+                given[self._ports[name]] = np.ascontiguousarray(array, dtype=want.dtype)
         with self._running:
             try:
                 results = self._request.infer(given, share_inputs=True)
