@@ -46,7 +46,6 @@ class BakeConfig:
     pool: int = 1_000_000
     batch: int = 1 << 15
     steps: int = 600
-    peak_rate: float = 1e-2
     near_share: float = 0.7
     near_sigma_m: float = 0.02
     facing_share: float = 0.85
@@ -96,7 +95,7 @@ def bake(
         tell(TEACHER_SHARE * min(1.0, (begin + chunk) / len(x)), "asking the model")
     trainer = FieldTrainer(config.grid, config.seed, lo=box[0], hi=box[1], threads=threads)
     for step, batch in enumerate(_batches(len(x), config, rng)):
-        rate = learning_rate(step, config.steps, peak=config.peak_rate)
+        rate = learning_rate(step, config.steps)
         trainer.step(x[batch], d[batch], sigma[batch], rgb[batch], lr=rate)
         tell(TEACHER_SHARE + (1 - TEACHER_SHARE) * (step + 1) / config.steps, "baking the field")
     tell(1.0, "finding the empty space")

@@ -35,10 +35,10 @@ class Rig:
 
     def pose(self, pose: Pose, *, threads: int) -> PosedRig:
         """Pose the body and build its shell."""
-        body = self.model.pose(self.shaped, pose)
+        body = self.model.pose(self.shaped, pose, threads=threads)
         shell = PosedShell(
             body.vertices,
-            self.model.inverse_maps(body),
+            self.model.inverse_maps(body, threads=threads),
             radius_m=self.radius_m,
             threads=threads,
         )

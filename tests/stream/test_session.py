@@ -322,3 +322,32 @@ def test_many_open_close_cycles_leave_no_thread(camera: Camera) -> None:
         with Session([ToyStage("a"), ToyStage("b")], SessionConfig(), backend=BACKEND) as session:
             session.push(pose(), camera)
     assert stage_threads() == []
+
+
+@pytest.mark.parametrize("on_late", ["freshest", "lossless", "paced"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_accounting_balances_through_any_mixture_of_calls(
+    open_session: OpenSession, camera: Camera, on_late: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    session = open_session([ToyStage("a"), ToyStage("b")], on_late=on_late, fps=1000)
+    delivered = refused = 0
+    for _ in range(600):
+        action = rng.random()
+        if action < 0.6:
+            refused += not session.push(pose(), camera)
+        elif action < 0.98:
+            delivered += session.poll() is not None
+        else:
+            session.reset()
+        stats = session.stats()
+        assert stats.accepted == stats.delivered + stats.dropped + stats.in_flight
+        assert (stats.delivered, stats.refused) == (delivered, refused)
+        assert 0 <= stats.in_flight <= 12  # every queue full and a job in each stage
+    session.finish()
+    rest = list(session)
+    stats = session.stats()
+    assert stats.in_flight == 0
+    assert stats.accepted == delivered + len(rest) + stats.dropped
+    if on_late == "lossless":
+        assert set(stats.dropped_by_reason) <= {"reset"}
