@@ -15,6 +15,15 @@ def _convert_anny(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _nerf(arguments: argparse.Namespace) -> int:
+    from export.nerf import run
+
+    body = arguments.body or arguments.out / "body.npz"
+    manifest = run(arguments.checkpoint, body_path=body, out=arguments.out)
+    print(json.dumps(manifest["provenance"]["parity"], indent=1))
+    return 0
+
+
 def _motions(arguments: argparse.Namespace) -> int:
     from gas_rt.body import MOTION_NAMES, procedural_motion
 
@@ -26,32 +35,23 @@ def _motions(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _nerf(arguments: argparse.Namespace) -> int:
-    from export.nerf import run
-
-    body = arguments.body or arguments.out / "body.npz"
-    manifest = run(arguments.checkpoint, body_path=body, out=arguments.out)
-    print(json.dumps(manifest["provenance"]["parity"], indent=1))
-    return 0
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     anny = verbs.add_parser("convert-anny", help="reduce Anny to the bundled SMPL-format body")
     anny.add_argument("-o", "--out", type=Path, required=True, help="the body.npz to write")
     anny.set_defaults(run=_convert_anny)
+    nerf = verbs.add_parser("nerf", help="stage 1 of a checkpoint to a bundle's graphs")
+    nerf.add_argument("checkpoint", type=Path)
+    nerf.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
+    nerf.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
+    nerf.set_defaults(run=_nerf)
     motions = verbs.add_parser("motions", help="write the bundled motions as AMASS npz files")
     motions.add_argument("-o", "--out", type=Path, required=True, help="the folder to write to")
     motions.add_argument("--frames", type=int, default=100)
     motions.add_argument("--fps", type=float, default=25.0)
     motions.add_argument("--seed", type=int, default=0)
     motions.set_defaults(run=_motions)
-    nerf = verbs.add_parser("nerf", help="stage 1 of a checkpoint to a bundle's graphs")
-    nerf.add_argument("checkpoint", type=Path)
-    nerf.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
-    nerf.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
-    nerf.set_defaults(run=_nerf)
     return parser
 
 

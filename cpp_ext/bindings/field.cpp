@@ -91,11 +91,20 @@ class Trainer {
     grow(d_encoded_, blocks * view.n_levels * view.n_features * kTrainBlock);
     grow(partial_, chunks * kNetGradients);
     if (int64_t(loss_.size()) < chunks) loss_.resize(chunks);
-    const TrainerBuffers buffers = {
-        view, field_.nets.data(), nets_first_.data(), nets_second_.data(), nets_gradient_.data(),
-        field_.table.data(), table_first_.data(), table_second_.data(), table_gradient_.data(),
-        field_.folded_colour0.data(), position_.data(), d_encoded_.data(), partial_.data(),
-        loss_.data()};
+    const TrainerBuffers buffers = {view,
+                                    field_.nets.data(),
+                                    nets_first_.data(),
+                                    nets_second_.data(),
+                                    nets_gradient_.data(),
+                                    field_.table.data(),
+                                    table_first_.data(),
+                                    table_second_.data(),
+                                    table_gradient_.data(),
+                                    field_.folded_colour0.data(),
+                                    position_.data(),
+                                    d_encoded_.data(),
+                                    partial_.data(),
+                                    loss_.data()};
     if (lr < 0.0f) return table().train(buffers, batch, nullptr, threads);
     ++steps_;
     const double correction =
@@ -157,17 +166,20 @@ double run(Trainer& trainer, Points x, Points d, F32In<-1> sigma, Points rgb, F3
 void bind_field(nb::module_& m) {
   nb::class_<Field>(m, "Field")
       .def("__init__", &make_field, nb::arg("scales"), nb::arg("resolutions"), nb::arg("sizes"),
-           nb::arg("features"), nb::arg("table"), nb::arg("nets"), nb::arg("lo"), nb::arg("hi"),
-           nb::arg("density_scale"))
-      .def("forward", &forward, nb::arg("x"), nb::arg("d"), nb::arg("threads"), nb::arg("sigma"),
-           nb::arg("rgb"))
-      .def("density", &density, nb::arg("x"), nb::arg("threads"), nb::arg("sigma"));
+           nb::arg("features"), nb::arg("table").noconvert(), nb::arg("nets").noconvert(),
+           nb::arg("lo"), nb::arg("hi"), nb::arg("density_scale"))
+      .def("forward", &forward, nb::arg("x").noconvert(), nb::arg("d").noconvert(),
+           nb::arg("threads"), nb::arg("sigma").noconvert(), nb::arg("rgb").noconvert())
+      .def("density", &density, nb::arg("x").noconvert(), nb::arg("threads"),
+           nb::arg("sigma").noconvert());
   nb::class_<Trainer>(m, "Trainer")
       .def(nb::init<const Field&>(), nb::arg("initial"))
-      .def("run", &run, nb::arg("x"), nb::arg("d"), nb::arg("sigma"), nb::arg("rgb"),
-           nb::arg("weight"), nb::arg("step_m"), nb::arg("colour_weight"), nb::arg("lr"),
-           nb::arg("beta1"), nb::arg("beta2"), nb::arg("epsilon"), nb::arg("threads"))
-      .def("read", &Trainer::read, nb::arg("gradients"), nb::arg("table"), nb::arg("nets"));
+      .def("run", &run, nb::arg("x").noconvert(), nb::arg("d").noconvert(),
+           nb::arg("sigma").noconvert(), nb::arg("rgb").noconvert(), nb::arg("weight").noconvert(),
+           nb::arg("step_m"), nb::arg("colour_weight"), nb::arg("lr"), nb::arg("beta1"),
+           nb::arg("beta2"), nb::arg("epsilon"), nb::arg("threads"))
+      .def("read", &Trainer::read, nb::arg("gradients"), nb::arg("table").noconvert(),
+           nb::arg("nets").noconvert());
 }
 
 }  // namespace gas_rt

@@ -49,10 +49,11 @@ class SampleList {
       has_pixels_ = true;
       pixels_.assign(pixels->data(), pixels->data() + pixels->size());
     }
-    const int64_t rays = has_pixels_ ? int64_t(pixels_.size() / 2)
-                                     : int64_t(camera.width) * camera.height;
+    const int64_t rays =
+        has_pixels_ ? int64_t(pixels_.size() / 2) : int64_t(camera.width) * camera.height;
     Release release;
-    ids_ = std::make_unique<int32_t[]>(rays * samples);
+    // Not zeroed: most rays miss, and theirs are never read.
+    ids_.reset(new int32_t[rays * samples]);
     std::vector<int32_t> counts(rays);
     table().find_samples(shell.view(), camera, pixels_or_null(), rays, settings_, ids_.get(),
                          counts.data());
@@ -108,16 +109,20 @@ void composite(Array<const int64_t, nb::ndim<1>> offsets, F32In<-1> delta, F32In
 void bind_march(nb::module_& m) {
   m.def("march", &march, nb::arg("shell"), nb::arg("field"), nb::arg("camera"),
         nb::arg("occupancy").none(), nb::arg("resolution"), nb::arg("samples"),
-        nb::arg("early_stop"), nb::arg("threads"), nb::arg("rgb"), nb::arg("alpha"));
-  m.def("composite", &composite, nb::arg("offsets"), nb::arg("delta"), nb::arg("sigma"),
-        nb::arg("colour"), nb::arg("threads"), nb::arg("rgb"), nb::arg("alpha"));
+        nb::arg("early_stop"), nb::arg("threads"), nb::arg("rgb").noconvert(),
+        nb::arg("alpha").noconvert());
+  m.def("composite", &composite, nb::arg("offsets").noconvert(), nb::arg("delta").noconvert(),
+        nb::arg("sigma").noconvert(), nb::arg("colour").noconvert(), nb::arg("threads"),
+        nb::arg("rgb").noconvert(), nb::arg("alpha").noconvert());
   nb::class_<SampleList>(m, "SampleList")
       .def(nb::init<const ShellIndex&, const CameraView&, std::optional<I32In<-1, 2>>, int, int>(),
            nb::arg("shell"), nb::arg("camera"), nb::arg("pixels").none(), nb::arg("samples"),
            nb::arg("threads"))
       .def_prop_ro("count", &SampleList::count)
-      .def("fill", &SampleList::fill, nb::arg("shell"), nb::arg("offsets"), nb::arg("ray"),
-           nb::arg("delta"), nb::arg("canonical"), nb::arg("direction"), nb::arg("vertex_id"));
+      .def("fill", &SampleList::fill, nb::arg("shell"), nb::arg("offsets").noconvert(),
+           nb::arg("ray").noconvert(), nb::arg("delta").noconvert(),
+           nb::arg("canonical").noconvert(), nb::arg("direction").noconvert(),
+           nb::arg("vertex_id").noconvert());
 }
 
 }  // namespace gas_rt

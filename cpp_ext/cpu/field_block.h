@@ -18,7 +18,7 @@ struct Corners {
 };
 
 struct FieldBlock {
-  alignas(64) float position[3][kBlock];   // box-normalised, in [0, 1]
+  alignas(64) float position[3][kBlock];  // box-normalised, in [0, 1]
   alignas(64) float encoded[kMaxEncoded][kBlock];
   alignas(64) float hidden0[kHidden][kBlock];
   alignas(64) float colour_in[kColourIn][kBlock];  // geometry, direction, 1
@@ -29,52 +29,25 @@ struct FieldBlock {
   Corners corners;
 };
 
-inline VU load_u(const uint32_t* p) {
-  VU v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-
 inline void find_corners(const GridLevel& level, const float (*position)[kBlock], Corners& out) {
-  const VU one = VU{} + 1u;
-  const uint32_t res = level.resolution, size = level.size;
   for (int s = 0; s < kBlock; s += kLanes) {
-    VF fraction[3];
-    VU cell[3];
+    VF side[3][2];  // weights of the lower and the upper vertex along each axis
+    VU cell[3][2];
     for (int d = 0; d < 3; ++d) {
       const VF p = load(position[d] + s) * level.scale + 0.5f;
       const VI whole = __builtin_convertvector(p, VI);  // p >= 0.5, so truncation is floor
-      fraction[d] = p - __builtin_convertvector(whole, VF);
-      std::memcpy(&cell[d], &whole, sizeof whole);
+      side[d][1] = p - __builtin_convertvector(whole, VF);
+      side[d][0] = 1.0f - side[d][1];
+      std::memcpy(&cell[d][0], &whole, sizeof whole);
+      cell[d][1] = cell[d][0] + 1u;
     }
-    VU at[3][2];
-    at[0][0] = cell[0];
-    at[0][1] = cell[0] + one;
-    if (level.hashed) {
-      at[1][0] = cell[1] * kPrimeY;
-      at[1][1] = at[1][0] + kPrimeY;
-      at[2][0] = cell[2] * kPrimeZ;
-      at[2][1] = at[2][0] + kPrimeZ;
-    } else {
-      at[1][0] = cell[1] * res;
-      at[1][1] = at[1][0] + res;
-      at[2][0] = cell[2] * (res * res);
-      at[2][1] = at[2][0] + res * res;
-    }
+#pragma GCC unroll 8
     for (int c = 0; c < 8; ++c) {
       const int i = c & 1, j = (c >> 1) & 1, k = c >> 2;
-      VU index;
-      if (level.hashed) {
-        index = (at[0][i] ^ at[1][j] ^ at[2][k]) & (size - 1);
-      } else {
-        // On the box's far faces a vertex may lie one past the last: the layout wraps there.
-        index = at[0][i] + at[1][j] + at[2][k];
-        index = index >= size ? index - size : index;
-      }
-      const VF w = (i ? fraction[0] : 1.0f - fraction[0]) * (j ? fraction[1] : 1.0f - fraction[1]) *
-                   (k ? fraction[2] : 1.0f - fraction[2]);
+      const VU index = level.hashed ? hashed_entry(level, cell[0][i], cell[1][j], cell[2][k])
+                                    : dense_entry(level, cell[0][i], cell[1][j], cell[2][k]);
       std::memcpy(out.index[c] + s, &index, sizeof index);
-      store(out.weight[c] + s, w);
+      store(out.weight[c] + s, side[0][i] * side[1][j] * side[2][k]);
     }
   }
 }

@@ -35,9 +35,9 @@ struct BackwardBlock {
 
 // What the samples of a block shall become.
 struct Targets {
-  alignas(64) float alpha[kBlock];     // opacity over one step
+  alignas(64) float alpha[kBlock];  // opacity over one step
   alignas(64) float rgb[3][kBlock];
-  alignas(64) float weight[kBlock];    // 0 for padding; the mean's 1/N included
+  alignas(64) float weight[kBlock];  // 0 for padding; the mean's 1/N included
 };
 
 inline void transpose(const float* in, int rows, int columns, float* out) {

@@ -1,6 +1,6 @@
-// Training is reproducible to the bit whatever the number of threads: the nets' gradients are summed
-// per chunk of samples and the chunks in order; each level of the grid is owned by one task, which
-// walks the samples in order.
+// Training is reproducible to the bit whatever the number of threads: the nets' gradients are
+// summed per chunk of samples and the chunks in order; each level of the grid is owned by one task,
+// which walks the samples in order.
 #include "field_trainer.h"
 
 #include "field_gradients.h"
@@ -49,8 +49,8 @@ void load_targets(const TrainBatch& batch, int64_t begin, int count, Targets& t)
   for (int s = 0; s < kBlock; s += kLanes) store(t.alpha + s, 1.0f - vexp(-load(t.alpha + s)));
 }
 
-void train_chunk(const TrainerBuffers& buffers, const TrainBatch& batch,
-                 const TransposedNets& nets, int64_t chunk) {
+void train_chunk(const TrainerBuffers& buffers, const TrainBatch& batch, const TransposedNets& nets,
+                 int64_t chunk) {
   const int n_encoded = buffers.field.n_levels * buffers.field.n_features;
   float* partial = buffers.partial + chunk * kNetGradients;
   std::memset(partial, 0, sizeof(float) * NetLayout(buffers.field.n_padded).total);

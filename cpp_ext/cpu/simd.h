@@ -60,7 +60,8 @@ inline VF vsqrt(VF x) {
 // e^x to 2 ulp; x is clamped to [-87, 88], so the result is finite and never denormal.
 inline VF vexp(VF x) {
   x = vmin(vmax(x, splat(-87.0f)), splat(88.0f));
-  const VF shifted = x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 leaves the integer in the mantissa
+  const VF shifted =
+      x * 1.44269504f + 12582912.0f;  // 1.5 * 2^23 leaves the integer in the mantissa
   const VF n = shifted - 12582912.0f;
   VF r = x - n * 0.693359375f;
   r = r + n * 2.12194440e-4f;

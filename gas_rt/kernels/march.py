@@ -161,16 +161,18 @@ def composite(packed: PackedSamples, sigma: F32, rgb: F32, *, threads: int = 1) 
     rgb : [*shape, 3] premultiplied, over black.
     alpha : [*shape].
     """
-    n = len(packed.ray)
+    offsets = checked(packed.offsets, "packed.offsets", shape=(None,), dtype=np.int64)
+    delta = checked(packed.delta, "packed.delta", shape=(None,))
+    n = len(delta)
     sigma = checked(sigma, "sigma", shape=(n,))
     rgb = checked(rgb, "rgb", shape=(n, 3))
     threads = check_threads(threads)
-    rays = len(packed.offsets) - 1
+    rays = len(offsets) - 1
     out, alpha = np.empty((rays, 3), np.float32), np.empty(rays, np.float32)
     if use_twins():
-        out, alpha = twins.composite(packed.offsets, packed.delta, sigma, rgb)
+        out, alpha = twins.composite(offsets, delta, sigma, rgb)
     else:
-        native.composite(packed.offsets, packed.delta, sigma, rgb, threads, out, alpha)
+        native.composite(offsets, delta, sigma, rgb, threads, out, alpha)
     return out.reshape(*packed.shape, 3), alpha.reshape(packed.shape)
 
 

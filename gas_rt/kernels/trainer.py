@@ -126,6 +126,8 @@ class FieldTrainer:
         if weight is None:
             weight = np.ones(n, np.float32)
         weight = checked(weight, "weight", shape=(n,))
+        if weight.min() < 0:
+            raise InputError(f"weight: expected at least 0, got {weight.min()}")
         return self._trainer.run(
             x,
             d,
@@ -150,7 +152,7 @@ class FieldTrainer:
         return table, nets[:split], nets[split:]
 
 
-def learning_rate(step: int, steps: int, *, peak: float = 1e-2, warmup: int = 10) -> float:
+def learning_rate(step: int, steps: int, *, peak: float = 3e-2, warmup: int = 10) -> float:
     """Linear warm-up to `peak`, then a half cosine down to a hundredth of it at the last step."""
     if step < warmup:
         return peak * (step + 1) / warmup

@@ -45,8 +45,8 @@ def test_field_agrees_with_its_twin(
     twin_sigma, twin_rgb = twins.field_forward(field, x, d, threads=1)
     # Fine levels multiply a coordinate's rounding by their resolution.
     scale = 1 + np.abs(twin_sigma)
-    np.testing.assert_allclose(sigma / scale, twin_sigma / scale, atol=2e-4)
-    np.testing.assert_allclose(rgb, twin_rgb, atol=1e-3)
+    np.testing.assert_allclose(sigma / scale, twin_sigma / scale, atol=1e-4)
+    np.testing.assert_allclose(rgb, twin_rgb, atol=2e-4)
     np.testing.assert_array_equal(field_density(field, x, threads=threads), sigma)
 
 

@@ -196,6 +196,8 @@ def test_bad_batches_are_refused_and_leave_the_trainer_alone() -> None:
         trainer.step(x, d, sigma[:2], rgb, lr=1e-2)
     with pytest.raises(ShapeError, match=r"rgb: .* NaN"):
         trainer.step(x, d, sigma, rgb * np.nan, lr=1e-2)
+    with pytest.raises(InputError, match="weight: expected at least 0"):
+        trainer.step(x, d, sigma, rgb, lr=1e-2, weight=-np.ones(4, np.float32))
     with pytest.raises(InputError, match="lr: expected"):
         trainer.step(x, d, sigma, rgb, lr=float("nan"))
     with pytest.raises(InputError, match="step_m"):

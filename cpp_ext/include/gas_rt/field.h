@@ -7,10 +7,10 @@
 
 namespace gas_rt {
 
-constexpr int kHidden = 32;       // width of both nets' hidden layer
-constexpr int kGeometry = 16;     // density net's outputs; the first one is the density's logit
-constexpr int kColourIn = 20;     // geometry, direction, and the padding's columns folded into one
-constexpr int kColourPadded = 32; // geometry, direction, and 13 inputs that are constantly 1
+constexpr int kHidden = 32;        // width of both nets' hidden layer
+constexpr int kGeometry = 16;      // density net's outputs; the first one is the density's logit
+constexpr int kColourIn = 20;      // geometry, direction, and the padding's columns folded into one
+constexpr int kColourPadded = 32;  // geometry, direction, and 13 inputs that are constantly 1
 constexpr int kOutPadded = 16;
 constexpr int kMaxEncoded = 256;  // 32 levels of 8 features
 
@@ -18,16 +18,16 @@ constexpr int kMaxEncoded = 256;  // 32 levels of 8 features
 struct FieldView {
   GridLevel levels[kMaxLevels];
   int n_levels;
-  int n_features;          // per entry
-  int n_padded;            // length of the padded encoding
-  const float* table;      // [entries, n_features]
-  const float* density0;   // [32, n_padded]
-  const float* density1;   // [16, 32]
-  const float* colour0;    // [32, 20], the last column is the sum of the padding's columns
-  const float* colour1;    // [4, 32], the last row is padding
-  float lo[3];             // metres
-  float inverse_extent[3]; // 1/m
-  float density_scale;     // 1/m; sigma = density_scale * softplus(logit)
+  int n_features;           // per entry
+  int n_padded;             // length of the padded encoding
+  const float* table;       // [entries, n_features]
+  const float* density0;    // [32, n_padded]
+  const float* density1;    // [16, 32]
+  const float* colour0;     // [32, 20], the last column is the sum of the padding's columns
+  const float* colour1;     // [4, 32], the last row is padding
+  float lo[3];              // metres
+  float inverse_extent[3];  // 1/m
+  float density_scale;      // 1/m; sigma = density_scale * softplus(logit)
 };
 
 }  // namespace gas_rt

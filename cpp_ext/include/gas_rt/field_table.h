@@ -19,10 +19,10 @@ struct NetSizes {
         total(density0 + density1 + colour0 + colour1) {}
 };
 
-constexpr int kTrainBlock = 64;        // samples that are evaluated together
-constexpr int kTrainChunk = 8;         // blocks whose gradients of the nets are summed in order
-constexpr int kNetGradients = kHidden * kMaxEncoded + kGeometry * kHidden +
-                              kHidden * kColourIn + 4 * kHidden;
+constexpr int kTrainBlock = 64;  // samples that are evaluated together
+constexpr int kTrainChunk = 8;   // blocks whose gradients of the nets are summed in order
+constexpr int kNetGradients =
+    kHidden * kMaxEncoded + kGeometry * kHidden + kHidden * kColourIn + 4 * kHidden;
 
 // Borrowed memory of one trainer. Moments and gradients have their parameters' layout.
 struct TrainerBuffers {

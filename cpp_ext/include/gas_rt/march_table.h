@@ -5,16 +5,11 @@
 
 #include "gas_rt/dispatch.h"
 #include "gas_rt/field.h"
-#include "gas_rt/shell.h"
+#include "gas_rt/occupancy.h"
 #include "gas_rt/ray.h"
+#include "gas_rt/shell.h"
 
 namespace gas_rt {
-
-// Bit x + resolution * (y + resolution * z) tells whether a cell of the field's box holds density.
-struct OccupancyView {
-  const uint8_t* bits;  // null: everything may
-  int resolution;
-};
 
 struct MarchSettings {
   int samples;       // per ray
@@ -25,9 +20,9 @@ struct MarchSettings {
 // The samples of some rays that lie in the shell, ray after ray, front to back.
 struct SampleOutputs {
   int32_t* ray;
-  float* delta;         // metres
-  float* canonical;     // [count, 3] metres
-  float* direction;     // [count, 3] unit, canonical
+  float* delta;      // metres
+  float* canonical;  // [count, 3] metres
+  float* direction;  // [count, 3] unit, canonical
   int32_t* vertex_id;
 };
 

@@ -24,12 +24,14 @@ PRIMES = np.array([1, 2654435761, 805459861], np.uint32)
 
 def normalised(field: HashField, x: F32) -> F32:
     """Canonical points [N, 3] in the box's coordinates, clamped to [0, 1]."""
-    return np.clip((x - field.lo) / (field.hi - field.lo), 0, 1).astype(np.float32)
+    u: F32 = np.clip((x - field.lo) * (np.float32(1) / (field.hi - field.lo)), 0, 1)
+    return u
 
 
 def corners(config: HashGridConfig, level: int, u: F32) -> tuple[NDArray[np.int64], F32]:
     """Entries [N, 8] around box coordinates [N, 3] in one level, and their weights [N, 8]."""
-    position = u * config.scales[level] + np.float32(0.5)  # [N, 3]
+    # Rounded once, as a fused multiply-add: fine levels have thousands of cells per unit.
+    position = (u * config.scales[level].astype(np.float64) + 0.5).astype(np.float32)  # [N, 3]
     cell = np.floor(position)
     fraction = (position - cell).astype(np.float32)
     bits = (np.arange(8)[:, None] >> np.arange(3)) & 1  # [8, 3]
