@@ -13,16 +13,17 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Run", "Schedule", "fit", "learning_rate"]
+__all__ = ["Loss", "Run", "Schedule", "fit", "learning_rate"]
 
-Losses = tuple[Tensor, dict[str, float]]
+Loss = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
 
 
 class Schedule(Protocol):
@@ -49,11 +50,20 @@ def learning_rate(step: int, config: Schedule) -> float:
 class Run:
     """Weights, their running mean, the optimiser and the step.
 
-    `identity` is stored with the weights; a checkpoint of another identity is refused.
+    `identity` is stored with the weights; a checkpoint of another identity is refused. `notes`
+    are stored beside them, for whoever opens the checkpoint, and may change between sessions.
     """
 
-    def __init__(self, model: nn.Module, config: Schedule, identity: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Schedule,
+        identity: dict[str, Any],
+        *,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
         self.model, self.config, self.identity, self.step = model, config, identity, 0
+        self.notes = notes or {}
         self.mean = copy.deepcopy(model).requires_grad_(False)
         decay = [p for p in model.parameters() if p.ndim > 1]
         rest = [p for p in model.parameters() if p.ndim <= 1]
@@ -61,15 +71,28 @@ class Run:
             {"params": decay, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=True)
 
-    def advance(self, losses: Callable[[nn.Module], Losses]) -> dict[str, float]:
-        """One optimiser step on what `losses` returns for the model."""
+    def advance(self, losses: Sequence[Loss]) -> dict[str, float]:
+        """One optimiser step on the mean of `losses`, each computed on a thread of its own.
+
+        Several losses (parts of a batch) meet once a step, where torch's own threads meet at
+        every operation, which costs more than it brings when they have to share the cores.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        loss, parts = losses(self.model)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        if len(losses) == 1:
+            computed = [self._gradients(losses[0])]
+        else:
+            with ThreadPoolExecutor(
+                len(losses), initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool:
+                computed = list(pool.map(self._gradients, losses))
+        for parameter, *gradients in zip(
+            self.model.parameters(), *(gradients for gradients, _ in computed), strict=True
+        ):
+            parameter.grad = sum(gradients[1:], start=gradients[0]) / len(gradients)
+        parts = {k: sum(p[k] for _, p in computed) / len(computed) for k in computed[0][1]}
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         if not math.isfinite(norm):
             raise FloatingPointError(
@@ -79,6 +102,10 @@ class Run:
         self.step += 1
         self._follow()
         return parts | {"grad": norm}
+
+    def _gradients(self, losses: Loss) -> tuple[list[Tensor], dict[str, float]]:
+        loss, parts = losses(self.model)
+        return list(torch.autograd.grad(loss, list(self.model.parameters()))), parts
 
     def _follow(self) -> None:
         # Early on the mean follows quickly, so that it does not remember the initial weights.
@@ -91,12 +118,16 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; a kill while writing leaves the one before."""
-        state = self.identity | {
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "mean": self.mean.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-        }
+        state = (
+            self.identity
+            | self.notes
+            | {
+                "step": self.step,
+                "model": self.model.state_dict(),
+                "mean": self.mean.state_dict(),
+                "optimiser": self.optimiser.state_dict(),
+            }
+        )
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, path)
@@ -118,7 +149,7 @@ class Run:
 
 def fit(
     run: Run,
-    batches: Callable[[int, int], Iterable[Callable[[nn.Module], Losses]]],
+    batches: Callable[[int, int], Iterable[Sequence[Loss]]],
     *,
     out: Path,
     stop_at: int | None = None,
@@ -129,7 +160,7 @@ def fit(
 ) -> Run:
     """Train to the end of the schedule, or to `stop_at`, continuing what `out` holds.
 
-    `batches(start, stop)` yields one loss function per step. The curve goes to
+    `batches(start, stop)` yields each step's loss functions, see `Run.advance`. The curve goes to
     ``out/curve.jsonl``, progress to stderr, checkpoints to ``out/checkpoint.pt``.
     """
     out.mkdir(parents=True, exist_ok=True)
