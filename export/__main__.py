@@ -24,6 +24,17 @@ def _nerf(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _motions(arguments: argparse.Namespace) -> int:
+    from gas_rt.body import MOTION_NAMES, procedural_motion
+
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in MOTION_NAMES:
+        motion = procedural_motion(name, arguments.frames, fps=arguments.fps, seed=arguments.seed)
+        motion.save(arguments.out / f"{name}.npz")
+        print(arguments.out / f"{name}.npz")
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m export", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -35,6 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     nerf.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
     nerf.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
     nerf.set_defaults(run=_nerf)
+    motions = verbs.add_parser("motions", help="write the bundled motions as AMASS npz files")
+    motions.add_argument("-o", "--out", type=Path, required=True, help="the folder to write to")
+    motions.add_argument("--frames", type=int, default=100)
+    motions.add_argument("--fps", type=float, default=25.0)
+    motions.add_argument("--seed", type=int, default=0)
+    motions.set_defaults(run=_motions)
     return parser
 
 

@@ -22,8 +22,8 @@ struct Bins {
   Candidates sorted;
 };
 
-int32_t block_along(float at, float lo, int32_t blocks) {
-  return std::clamp(static_cast<int32_t>((at - lo) * (1.0f / kBlockM)), 0, blocks - 1);
+int32_t block_along(float at, float origin, int32_t blocks) {
+  return std::clamp(static_cast<int32_t>((at - origin) * (1.0f / kBlockM)), 0, blocks - 1);
 }
 
 Bins sort_into_blocks(const float* vertices, int64_t n, const ShellIndex& shell) {
@@ -34,10 +34,10 @@ Bins sort_into_blocks(const float* vertices, int64_t n, const ShellIndex& shell)
   std::vector<int32_t> of(n);
   for (int64_t v = 0; v < n; ++v) {
     const Vec3f p = load3(vertices + 3 * v);
-    of[v] = (block_along(p.z, shell.lo.z, bins.blocks[2]) * bins.blocks[1] +
-             block_along(p.y, shell.lo.y, bins.blocks[1])) *
+    of[v] = (block_along(p.z, shell.origin.z, bins.blocks[2]) * bins.blocks[1] +
+             block_along(p.y, shell.origin.y, bins.blocks[1])) *
                 bins.blocks[0] +
-            block_along(p.x, shell.lo.x, bins.blocks[0]);
+            block_along(p.x, shell.origin.x, bins.blocks[0]);
     ++bins.start[of[v] + 1];
   }
   for (int64_t b = 0; b < count; ++b) bins.start[b + 1] += bins.start[b];
@@ -153,12 +153,13 @@ float rounding_of(const ShellIndex& shell) {
 
 void list_row(const Bins& bins, const ShellIndex& shell, int32_t y, int32_t z, Scratch* scratch,
               RowLists* out) {
-  const auto middle = [](float lo, int32_t block) { return lo + kBlockM * (block + 0.5f); };
+  const auto middle = [](float origin, int32_t block) { return origin + kBlockM * (block + 0.5f); };
   const Reach reach{shell.radius_m, rounding_of(shell)};
   for (int32_t x = 0; x < shell.blocks[0]; ++x) {
     const int32_t at[3] = {x, y, z};
     gather(bins, at, shell.radius_m, &scratch->reachable);
-    const Vec3f centre{middle(shell.lo.x, x), middle(shell.lo.y, y), middle(shell.lo.z, z)};
+    const Vec3f centre{middle(shell.origin.x, x), middle(shell.origin.y, y),
+                       middle(shell.origin.z, z)};
     list_block({centre, kBlockM}, reach, scratch, out);
   }
 }
@@ -170,15 +171,16 @@ void set_bounds(const float* vertices, int64_t n, float radius_m, ShellIndex* ou
     lo = {std::min(lo.x, p.x), std::min(lo.y, p.y), std::min(lo.z, p.z)};
     hi = {std::max(hi.x, p.x), std::max(hi.y, p.y), std::max(hi.z, p.z)};
   }
-  out->lo = lo, out->hi = hi;
+  const Vec3f r{radius_m, radius_m, radius_m};
+  out->lo = lo - r, out->hi = hi + r;
   out->radius_m = radius_m;
-  const float r = radius_m + 4.0f * rounding_of(*out);  // or rounding could cut the shell's rim
-  out->lo = lo - Vec3f{r, r, r}, out->hi = hi + Vec3f{r, r, r};
-  const Vec3f size = out->hi - out->lo;
+  const float rim = 4.0f * rounding_of(*out);  // rounding must not put the shell's rim outside
+  out->origin = out->lo - Vec3f{rim, rim, rim};
+  const Vec3f size = out->hi - out->origin;
   const float along[3] = {size.x, size.y, size.z};
   double total = 1.0;
   for (int axis = 0; axis < 3; ++axis) {
-    // One more than fits, so that a point on the upper bound has a block whatever the rounding.
+    // One more than fits, so that a point on the upper rim has a block.
     const double blocks = std::floor(along[axis] / kBlockM) + 2.0;
     total *= blocks;
     if (!(total <= kMaxShellBlocks)) throw std::length_error("the vertices are too far apart");

@@ -57,6 +57,7 @@ class Anatomy:
     arm_z: float
     leg_x: float
     leg_z: float
+    ball_z: float
     neck_z: float
     torso_z: float
     head: HeadShape
@@ -96,6 +97,7 @@ def measure(vertices: F32, joints: F32, landmarks: dict[str, F32]) -> Anatomy:
         arm_z=float(joints[18, 2]),
         leg_x=float(joints[4, 0]),
         leg_z=float(joints[4, 2]),
+        ball_z=float(joints[10, 2]),
         neck_z=float(joints[12, 2]),
         torso_z=float(joints[3, 2]),
         head=_head(vertices, joints, landmarks),

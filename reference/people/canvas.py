@@ -16,9 +16,10 @@ from gas_rt import kernels
 from gas_rt.body import BodyModel
 from gas_rt.core import JOINT_COUNT, Camera
 from reference.people.anatomy import Anatomy, measure
-from reference.people.fields import Fields
+from reference.people.fields import Fields, ramp
 from reference.people.noise import NoiseBank
 from reference.people.occlusion import bake_occlusion
+from reference.people.smoothing import Neighbours, low_pass, relax
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -29,6 +30,7 @@ STRIP = 0.5
 """Height of the strip of loose meshes, in units of the body's square atlas."""
 
 GUTTER_TEXELS = 6
+FOOT_JOINTS = (7, 8, 10, 11)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,8 @@ class Canvas:
     ----------
     texels : Fields of the N covered texels; texel_index [N] is their flat position in the square.
     gutter_to, gutter_from : texels beside a chart, and the covered texel each copies.
-    vertices : Fields of the body's vertices.
+    vertices : Fields of the body's vertices. In both fields the toes are merged, as a shoe has it.
+    neighbours : the body's edges.
     texel_occlusion [N], vertex_occlusion [V] : 1 in the open, less in creases.
     """
 
@@ -54,6 +57,7 @@ class Canvas:
     texel_occlusion: F32
     vertex_occlusion: F32
     noise: NoiseBank
+    neighbours: Neighbours
 
     @property
     def height(self) -> int:
@@ -80,10 +84,13 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
     vertices, faces = body.template, body.faces
     anatomy = measure(vertices, body.shape([]).joints, _landmarks(body))
     normals = kernels.vertex_normals(vertices, faces)
+    neighbours = Neighbours.of(faces, len(vertices))
     occlusion = bake_occlusion(vertices, faces, normals)
     index, corner, barycentric = _texels(body, size)
     weights = np.zeros((len(vertices), JOINT_COUNT), np.float32)
     np.add.at(weights, (np.arange(len(vertices))[:, None], body.bone_ids), body.bone_weights)
+
+    painted = _without_toes(vertices, weights, neighbours, anatomy)
 
     def at_texels(values: F32) -> F32:
         return np.einsum("nk,nkc->nc", barycentric, values[corner])
@@ -92,7 +99,7 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-9
     ear = _part(body, "ear")
     texels = Fields(
-        anatomy, at_texels(vertices), normal, at_texels(weights), at_texels(ear[:, None])[:, 0]
+        anatomy, at_texels(painted), normal, at_texels(weights), at_texels(ear[:, None])[:, 0]
     )
     gutter_to, gutter_from = _gutter(index, size)
     return Canvas(
@@ -103,10 +110,11 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
         texel_index=index,
         gutter_to=gutter_to,
         gutter_from=gutter_from,
-        vertices=Fields(anatomy, vertices, normals, weights, ear),
+        vertices=Fields(anatomy, painted, normals, weights, ear),
         texel_occlusion=at_texels(occlusion[:, None])[:, 0],
         vertex_occlusion=occlusion,
         noise=NoiseBank.of(texels.position),
+        neighbours=neighbours,
     )
 
 
@@ -114,6 +122,22 @@ def _landmarks(body: BodyModel) -> dict[str, F32]:
     """The body file's named points on the template."""
     names, ids = body.extras["landmark_names"], body.extras["landmarks"]
     return {str(name): body.template[i] for name, i in zip(names, ids, strict=True)}
+
+
+def _without_toes(vertices: F32, weights: F32, neighbours: Neighbours, anatomy: Anatomy) -> F32:
+    """The template with its toes merged, as shoes and their soles need it. [V,3]."""
+    merged = low_pass(neighbours, relax(neighbours, vertices, 16), 20)
+    forward = ramp(vertices[:, 2] - np.float32(anatomy.ball_z), 0.06)
+    toes = forward * (weights[:, list(FOOT_JOINTS)].sum(1) > 0.5)
+    painted = vertices + toes[:, None] * (merged - vertices)
+    # Averaging draws the tip back and up: stretch the foot to its length, drop it to the floor.
+    foot = (vertices[:, 1] < anatomy.ankle_y) & (vertices[:, 2] > anatomy.leg_z)
+    reach = vertices[foot, 2].max() - anatomy.leg_z
+    painted[foot, 2] -= anatomy.leg_z
+    painted[foot, 2] *= reach / painted[foot, 2].max()
+    painted[foot, 2] += anatomy.leg_z
+    painted[:, 1] -= (painted[toes > 0.9, 1].min() - anatomy.floor_y) * toes
+    return np.asarray(painted, np.float32)
 
 
 def _part(body: BodyModel, name: str) -> F32:

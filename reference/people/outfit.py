@@ -40,7 +40,7 @@ class Print:
 
 @dataclass(frozen=True)
 class Top:
-    """What covers the trunk. `sleeve` is the share of the arm that is covered, from the shoulder."""
+    """What covers the trunk. `sleeve` is the covered share of the arm, from the shoulder on."""
 
     kind: str
     fabric: Fabric

@@ -32,9 +32,11 @@ struct ShellLeaf {
 
 // Pointers into a ShellIndex, valid while that lives.
 struct ShellView {
-  Vec3f lo, hi;               // box that holds the shell; metres
+  Vec3f lo, hi;               // box of the vertices, grown by the radius; metres
   float radius_sq;            // square metres; points at exactly the radius are outside
-  int32_t blocks[3];          // blocks along x, y, z; the first one's corner is lo
+  Vec3f origin;               // corner of the grid, just outside lo
+  float leaves[3];            // along x, y, z
+  int32_t blocks[3];          // along x, y, z
   const int32_t* block;       // [z, y, x] number of the block, -1 = no vertex within the radius
   const int32_t* leaf_start;  // [numbered blocks * kLeavesInBlock + 1] into lanes
   const ShellLanes* lanes;
@@ -49,12 +51,12 @@ GAS_RT_HD int32_t leaf_in_block(int32_t x, int32_t y, int32_t z) {
 // The leaf around p. Leaves out of reach of the body are empty, as is everything outside the grid.
 GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) {
   constexpr float kLeavesPerM = 1.0f / kLeafM;
-  const float gx = (p.x - shell.lo.x) * kLeavesPerM;
-  const float gy = (p.y - shell.lo.y) * kLeavesPerM;
-  const float gz = (p.z - shell.lo.z) * kLeavesPerM;
-  // Written so that NaN is outside; the upper bound also keeps the conversions in range.
-  if (!(gx >= 0.0f && gy >= 0.0f && gz >= 0.0f && p.x <= shell.hi.x && p.y <= shell.hi.y &&
-        p.z <= shell.hi.z)) {
+  const float gx = (p.x - shell.origin.x) * kLeavesPerM;
+  const float gy = (p.y - shell.origin.y) * kLeavesPerM;
+  const float gz = (p.z - shell.origin.z) * kLeavesPerM;
+  // Written so that NaN is outside.
+  if (!(gx >= 0.0f && gx < shell.leaves[0] && gy >= 0.0f && gy < shell.leaves[1] && gz >= 0.0f &&
+        gz < shell.leaves[2])) {
     return {nullptr, nullptr};
   }
   const int32_t x = static_cast<int32_t>(gx), y = static_cast<int32_t>(gy);
@@ -95,12 +97,9 @@ GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f 
     const Floats dz = p.z - load_lanes(group->z);
     take(dx * dx + dy * dy + dz * dz, load_lanes(group->vertex));
   }
-  take(__builtin_shufflevector(best, best, 4, 5, 6, 7, 0, 1, 2, 3),
-       __builtin_shufflevector(vertex, vertex, 4, 5, 6, 7, 0, 1, 2, 3));
-  take(__builtin_shufflevector(best, best, 2, 3, 0, 1, 6, 7, 4, 5),
-       __builtin_shufflevector(vertex, vertex, 2, 3, 0, 1, 6, 7, 4, 5));
-  take(__builtin_shufflevector(best, best, 1, 0, 3, 2, 5, 4, 7, 6),
-       __builtin_shufflevector(vertex, vertex, 1, 0, 3, 2, 5, 4, 7, 6));
+  take(swap_lanes<4>(best), swap_lanes<4>(vertex));
+  take(swap_lanes<2>(best), swap_lanes<2>(vertex));
+  take(swap_lanes<1>(best), swap_lanes<1>(vertex));
   return vertex[0];
 #endif
 }

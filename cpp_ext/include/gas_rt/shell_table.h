@@ -11,7 +11,7 @@
 namespace gas_rt {
 
 struct ShellIndex {
-  Vec3f lo, hi;
+  Vec3f lo, hi, origin;
   float radius_m;
   int32_t blocks[3];
   std::vector<int32_t> block;
@@ -20,14 +20,16 @@ struct ShellIndex {
   std::vector<float> maps;
 
   ShellView view() const {
-    return {lo,
-            hi,
-            radius_m * radius_m,
-            {blocks[0], blocks[1], blocks[2]},
-            block.data(),
-            leaf_start.data(),
-            lanes.get(),
-            maps.data()};
+    ShellView view{};
+    view.lo = lo, view.hi = hi, view.origin = origin;
+    view.radius_sq = radius_m * radius_m;
+    for (int axis = 0; axis < 3; ++axis) {
+      view.blocks[axis] = blocks[axis];
+      view.leaves[axis] = static_cast<float>(blocks[axis] * kLeavesPerBlock);
+    }
+    view.block = block.data(), view.leaf_start = leaf_start.data();
+    view.lanes = lanes.get(), view.maps = maps.data();
+    return view;
   }
 };
 

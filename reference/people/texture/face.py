@@ -40,7 +40,8 @@ def _cheeks(colours: F32, face: Face, fields: Fields, facing: F32) -> None:
     warm = tuple(np.clip(np.array(face.skin) * [1.0, 0.68, 0.66], 0, 1))
     over(colours, (warm[0], warm[1], warm[2]), 0.8 * face.blush * spot * facing)
     below = ellipse(fields.x, fields.y - head.chin[1] + 0.035, 0.06, 0.04, 0.8)
-    shade(colours, 1 - 0.18 * below * (fields.neck > 0.3))
+    ahead = ramp(fields.z - head.centre[2], 0.03)
+    shade(colours, 1 - 0.18 * below * ahead * (fields.neck > 0.3))
     if face.freckles > 0:
         bridge = ellipse(fields.x, fields.y - head.nose[1] - 0.006, 0.055, 0.016, 0.8)
         speck = np.sin(fields.x * 1900) * np.sin(fields.y * 2300) > 0.5
