@@ -8,6 +8,7 @@
     ├── BackendError      an inference backend is missing, failed, or may not be used
     └── SessionError      a session was used after it closed, or one of its stages failed
 
+and the one category it warns with, GasRtWarning: the result may be poor, nothing is broken.
 Every message says what was wrong, what was found and what to do.
 """
 
@@ -18,6 +19,7 @@ __all__ = [
     "BundleError",
     "FileError",
     "GasRtError",
+    "GasRtWarning",
     "InputError",
     "SessionError",
     "ShapeError",
@@ -50,3 +52,7 @@ class BackendError(GasRtError, RuntimeError):
 
 class SessionError(GasRtError, RuntimeError):
     """A session was used after it closed, or one of its stages failed."""
+
+
+class GasRtWarning(UserWarning):
+    """What was asked for can be done, but the result may be poor."""

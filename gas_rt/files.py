@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 import zipfile
@@ -64,6 +65,8 @@ def read_npz(
     try:
         with zipfile.ZipFile(source) as archive:
             _check_members(source, archive, max_bytes)
+            for member in archive.infolist():
+                _check_header(source, archive, member)
         with np.load(source, allow_pickle=False) as data:
             return {key: data[key] for key in data.files}
     except FileNotFoundError as error:
@@ -99,6 +102,22 @@ def _check_members(source: Path, archive: zipfile.ZipFile, max_bytes: int) -> No
             raise FileError(
                 f"{source}: array '{member.filename}' claims {member.file_size} bytes from "
                 f"{member.compress_size}; the archive is forged"
+            )
+
+
+def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Hold the array's claimed shape against the member's size, before NumPy allocates for it."""
+    with archive.open(member) as stream:
+        major, _ = np.lib.format.read_magic(stream)
+        if major == 1:
+            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+        else:
+            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        claimed = math.prod(shape) * dtype.itemsize
+        if not dtype.hasobject and stream.tell() + claimed != member.file_size:
+            raise FileError(
+                f"{source}: array '{member.filename}' claims shape {list(shape)}, {claimed} bytes, "
+                f"but holds {member.file_size - stream.tell()}; the file is damaged or forged"
             )
 
 

@@ -114,6 +114,29 @@ class Shards:
         )
 
 
+def camera_ranges(people: Shards, *, limit: int = 256) -> dict[str, list[float]]:
+    """Lowest and highest focal length, elevation, distance and height in the picture.
+
+    Over the first `limit` people: what the model has seen of cameras.
+    """
+    seen: dict[str, list[float]] = {}
+    for index in range(min(limit, len(people))):
+        person = people[index]
+        for picture in (person.photo, *person.targets):
+            camera = picture.camera
+            centre = camera.rotation @ picture.pose.translation + camera.translation
+            rows = np.flatnonzero(picture.mask.any(1))
+            values = {
+                "focal_over_side": camera.intrinsics[0, 0] / camera.width,
+                "elevation_deg": -np.degrees(np.arcsin(camera.rotation[2, 1])),
+                "distance_m": centre[2],
+                "fill": (rows[-1] + 1 - rows[0]) / camera.height if len(rows) else 0.0,
+            }
+            for name, value in values.items():
+                seen.setdefault(name, []).append(float(value))
+    return {name: [round(min(v), 3), round(max(v), 3)] for name, v in seen.items()}
+
+
 class PointSet(NamedTuple):
     """Packed in-shell samples of one picture's rays; N samples."""
 
@@ -191,7 +214,7 @@ class Geometry:
         *,
         pixels: NDArray[np.int32] | None = None,
     ) -> PointSet:
-        """In-shell samples of the camera's rays (all, or those through `pixels`, row-major)."""
+        """In-shell samples of the camera's rays: all, or those of `pixels` [R,2], column and row."""
         packed = march_samples(
             shell, camera, samples=self.config.samples, pixels=pixels, threads=self.threads
         )
@@ -210,7 +233,7 @@ class Geometry:
 
 
 def choose_pixels(mask: U8, rng: np.random.Generator, config: TrainConfig) -> NDArray[np.int32]:
-    """`config.rays` distinct pixels of the person's box, most of them on or next to the person."""
+    """Columns and rows [rays,2] of distinct pixels, most of them on or next to the person."""
     box = np.zeros(mask.shape, bool)
     box[mask_box(mask)] = True
     near = np.zeros(mask.shape, bool)
@@ -227,7 +250,8 @@ def choose_pixels(mask: U8, rng: np.random.Generator, config: TrainConfig) -> ND
     key = rng.exponential(size=mask.shape) / np.maximum(weight, 1e-30)
     count = min(config.rays, int((weight > 0).sum()))
     chosen = np.argpartition(key.ravel(), count - 1)[:count]
-    return np.sort(chosen).astype(np.int32)
+    rows, columns = np.divmod(np.sort(chosen), mask.shape[1])
+    return np.stack([columns, rows], 1).astype(np.int32)
 
 
 class Sampler:
@@ -261,8 +285,10 @@ class Sampler:
             shell = self.geometry.shell(person.betas, target.pose)
             photos.append(photo)
             points.append(self.geometry.samples(shell, target.camera, photo, pixels=pixels))
-            colours.append(_padded(target.rgb.reshape(-1, 3)[pixels], self.config.rays))
-            alphas.append(_padded(target.mask.reshape(-1, 1)[pixels], self.config.rays)[:, 0])
+            colours.append(_padded(target.rgb[pixels[:, 1], pixels[:, 0]], self.config.rays))
+            alphas.append(
+                _padded(target.mask[pixels[:, 1], pixels[:, 0], None], self.config.rays)[:, 0]
+            )
         return Batch(
             torch.from_numpy(np.stack([p.image for p in photos])),
             torch.from_numpy(np.stack([p.vertex_uv for p in photos])),

@@ -13,6 +13,7 @@ import math
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gas_rt.body import BodyModel
-from reference.data import VIEW_KIND, Batch, Geometry, Sampler, Shards, batches
+from reference.data import VIEW_KIND, Batch, Geometry, Sampler, Shards, batches, camera_ranges
 from reference.metrics import SEEN_DEG, azimuth_deg, mask_box, psnr_db
 from reference.nerf import PRESETS, CanonicalMesh, FieldConfig, HumanNerf, TrainConfig
 from reference.nerf.checkpoint import mesh_of
@@ -78,11 +79,24 @@ def losses(model: HumanNerf, batch: Batch, config: TrainConfig) -> tuple[Tensor,
     return loss, parts
 
 
+def split(batch: Batch, parts: int) -> list[Batch]:
+    """A batch's people in equal parts, one per worker.
+
+    Workers with a thread each meet once a step; torch's own threads meet at every operation,
+    which costs more than it brings when they have to share the cores.
+    """
+    count = len(batch.points) // parts
+    assert count * parts == len(batch.points), "persons must divide by workers"
+    ranges = [slice(k * count, (k + 1) * count) for k in range(parts)]
+    return [Batch(*(value[rows] for value in batch)) for rows in ranges]
+
+
 class Run:
     """Weights, their running mean, the optimiser and the step."""
 
     def __init__(self, field: FieldConfig, config: TrainConfig, mesh: CanonicalMesh) -> None:
         self.field, self.config, self.step = field, config, 0
+        self.camera_ranges: dict[str, list[float]] = {}
         torch.manual_seed(config.seed)
         self.model = HumanNerf(field, mesh)
         self.mean = HumanNerf(field, mesh)
@@ -94,15 +108,19 @@ class Run:
             {"params": decay, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+        self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="gradients")
+        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=True)
 
     def advance(self, batch: Batch) -> dict[str, float]:
         """One optimiser step."""
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        loss, parts = losses(self.model, batch, self.config)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        halves = list(self._pool.map(self._gradients, split(batch, self.config.workers)))
+        for parameter, *gradients in zip(
+            self.model.parameters(), *(gradients for gradients, _ in halves), strict=True
+        ):
+            parameter.grad = sum(gradients[1:], start=gradients[0]) / len(gradients)
+        parts = {k: sum(p[k] for _, p in halves) / len(halves) for k in halves[0][1]}
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         if not math.isfinite(norm):
             raise FloatingPointError(
@@ -118,12 +136,18 @@ class Run:
         )
         return parts | {"grad": float(norm)}
 
+    def _gradients(self, batch: Batch) -> tuple[list[Tensor], dict[str, float]]:
+        torch.set_num_threads(1)  # of this worker; see `split`
+        loss, parts = losses(self.model, batch, self.config)
+        return list(torch.autograd.grad(loss, list(self.model.parameters()))), parts
+
     def save(self, path: Path) -> None:
         """Write the checkpoint; a kill while writing leaves the one before."""
         state = {
             "field": to_dict(self.field),
             "train": to_dict(self.config),
             "step": self.step,
+            "camera_ranges": self.camera_ranges,
             "model": self.model.state_dict(),
             "mean": self.mean.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -183,7 +207,9 @@ def train(
     if path.exists():
         run.load(path)
     geometry = Geometry(body, field)
-    sampler = Sampler(Shards(data, split="train"), geometry, config)
+    people = Shards(data, split="train")
+    sampler = Sampler(people, geometry, config)
+    run.camera_ranges = camera_ranges(people)
     has_validation = any(data.glob("val-*.npz")) and validate_every > 0
     validation = Shards(data, split="val", limit=VALIDATION_PEOPLE) if has_validation else None
     stop = min(config.steps, stop_at or config.steps)
@@ -230,9 +256,8 @@ def main(argv: list[str] | None = None) -> int:
     stage.add_argument("--out", type=Path, required=True, help="checkpoints and curve")
     stage.add_argument("--body", type=Path, default=DEFAULT_BODY)
     stage.add_argument("--steps", type=int, help="length of the schedule")
-    stage.add_argument("--threads", type=int, default=2)
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1)  # see `split`
     field, config = PRESETS[args.config]
     if args.steps:
         config = replace(config, steps=args.steps)

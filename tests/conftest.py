@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from gas_rt import Avatar, Model
+    from tests.toy_person import ToyPerson
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -21,3 +28,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
         if "gpu" in item.keywords and not has_gpu:
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, none is visible"))
+
+
+@pytest.fixture(scope="session")
+def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle with tiny graphs; tests that damage it copy it first."""
+    from tests.toy_person import toy_bundle_folder
+
+    return toy_bundle_folder(tmp_path_factory.mktemp("bundles") / "toy")
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy_folder: Path) -> Iterator[Model]:
+    """The toy bundle, loaded in fp32."""
+    import gas_rt
+
+    with gas_rt.load(toy_folder, threads=2, precision="fp32") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def person() -> ToyPerson:
+    """Somebody to enrol."""
+    from tests.toy_person import toy_person
+
+    return toy_person()
+
+
+@pytest.fixture(scope="session")
+def avatar(toy_model: Model, person: ToyPerson) -> Avatar:
+    """The toy person, enrolled in about a second."""
+    from tests.toy_person import QUICK_BAKE
+
+    return toy_model.enroll(person.rgb, person.fit, person.mask, bake=QUICK_BAKE)

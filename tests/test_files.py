@@ -98,3 +98,22 @@ def test_too_many_members(tmp_path: Path) -> None:
             archive.writestr(f"{i}.npy", b"")
     with pytest.raises(FileError, match="300 arrays"):
         read_npz(path)
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(100000, 100000, 100000)", "(9,)", "(11,)"])
+def test_a_header_that_claims_another_size_is_refused(tmp_path: Path, shape: str) -> None:
+    path = tmp_path / "x.npz"
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", member + bytes(40))
+    with pytest.raises(FileError, match=r"'a\.npy' claims shape .* but holds 40"):
+        read_npz(path)
+
+
+def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", b"just text")
+    with pytest.raises(FileError, match="cannot be read as numeric arrays"):
+        read_npz(path)

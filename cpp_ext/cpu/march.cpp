@@ -10,7 +10,7 @@ namespace GAS_RT_ISA {
 namespace {
 
 constexpr int kTile = 16;     // pixels
-constexpr int kPerRound = 4;  // samples a ray may add before the others have their turn
+constexpr int kPerRound = 2;  // samples a ray may add before the others have their turn
 
 struct TileRay {
   Ray ray;
@@ -108,9 +108,8 @@ class TileMarch {
 };
 
 void render_tile(const ShellView& shell, const FieldView& field, const CameraView& camera,
-                 const OccupancyView& occupancy, const MarchSettings& settings, int left, int top,
-                 float* rgb, float* alpha) {
-  const MarchBox box(shell);
+                 const RayBundle& bundle, const OccupancyView& occupancy,
+                 const MarchSettings& settings, int left, int top, float* rgb, float* alpha) {
   TileMarch march(shell, field, occupancy, settings);
   const int right = left + kTile < camera.width ? left + kTile : camera.width;
   const int bottom = top + kTile < camera.height ? top + kTile : camera.height;
@@ -121,7 +120,7 @@ void render_tile(const ShellView& shell, const FieldView& field, const CameraVie
       const int64_t at = static_cast<int64_t>(row) * camera.width + column;
       rgb[3 * at] = rgb[3 * at + 1] = rgb[3 * at + 2] = alpha[at] = 0.0f;
       Ray ray;
-      if (!make_ray(camera, box.lo, box.hi, settings.samples, column, row, ray)) continue;
+      if (!make_ray(bundle, column, row, ray)) continue;
       march.add(ray);
       pixel[n++] = at;
     }
@@ -136,12 +135,13 @@ void render_tile(const ShellView& shell, const FieldView& field, const CameraVie
 void render(const ShellView& shell, const FieldView& field, const CameraView& camera,
             const OccupancyView& occupancy, const MarchSettings& settings, float* rgb,
             float* alpha) {
+  const RayBundle bundle = make_bundle(camera, shell, settings.samples);
   const int columns = (camera.width + kTile - 1) / kTile;
   const int rows = (camera.height + kTile - 1) / kTile;
   parallel_for(static_cast<int64_t>(columns) * rows, settings.threads, [&](int64_t tile) {
     const int left = static_cast<int>(tile % columns) * kTile;
     const int top = static_cast<int>(tile / columns) * kTile;
-    render_tile(shell, field, camera, occupancy, settings, left, top, rgb, alpha);
+    render_tile(shell, field, camera, bundle, occupancy, settings, left, top, rgb, alpha);
   });
 }
 

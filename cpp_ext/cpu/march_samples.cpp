@@ -8,24 +8,24 @@ namespace {
 
 constexpr int64_t kGrain = 256;  // rays
 
-bool ray_of(const CameraView& camera, const MarchBox& box, const int32_t* pixels, int64_t index,
-            int samples, Ray& ray) {
+bool ray_of(const RayBundle& bundle, const CameraView& camera, const int32_t* pixels, int64_t index,
+            Ray& ray) {
   const int column = pixels ? pixels[2 * index] : static_cast<int>(index % camera.width);
   const int row = pixels ? pixels[2 * index + 1] : static_cast<int>(index / camera.width);
-  return make_ray(camera, box.lo, box.hi, samples, column, row, ray);
+  return make_ray(bundle, column, row, ray);
 }
 
 }  // namespace
 
 void find_samples(const ShellView& shell, const CameraView& camera, const int32_t* pixels,
                   int64_t rays, const MarchSettings& settings, int32_t* ids, int32_t* counts) {
-  const MarchBox box(shell);
   const int samples = settings.samples;
+  const RayBundle bundle = make_bundle(camera, shell, samples);
   parallel_ranges(rays, kGrain, settings.threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       Ray ray;
       counts[i] = 0;
-      if (!ray_of(camera, box, pixels, i, samples, ray)) continue;  // its ids are never read
+      if (!ray_of(bundle, camera, pixels, i, ray)) continue;  // its ids are never read
       for (int k = 0; k < samples; ++k) {
         const int32_t id = nearest_vertex(shell, sample_at(ray, k));
         ids[i * samples + k] = id;
@@ -38,12 +38,12 @@ void find_samples(const ShellView& shell, const CameraView& camera, const int32_
 void fill_samples(const ShellView& shell, const CameraView& camera, const int32_t* pixels,
                   int64_t rays, const MarchSettings& settings, const int32_t* ids,
                   const int64_t* offsets, const SampleOutputs& out) {
-  const MarchBox box(shell);
   const int samples = settings.samples;
+  const RayBundle bundle = make_bundle(camera, shell, samples);
   parallel_ranges(rays, kGrain, settings.threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       Ray ray;
-      if (!ray_of(camera, box, pixels, i, samples, ray)) continue;
+      if (!ray_of(bundle, camera, pixels, i, ray)) continue;
       int64_t at = offsets[i];
       for (int k = 0; k < samples; ++k) {
         const int32_t id = ids[i * samples + k];

@@ -14,15 +14,5 @@ void fill_samples(const ShellView& shell, const CameraView& camera, const int32_
 void composite(const int64_t* offsets, int64_t rays, const float* delta, const float* sigma,
                const float* colour, int threads, float* rgb, float* alpha);
 
-// The box rays are clipped to.
-struct MarchBox {
-  float lo[3], hi[3];
-  explicit MarchBox(const ShellView& shell) {
-    const Vec3f margin = {kBoxMargin, kBoxMargin, kBoxMargin};
-    store3(lo, shell.lo - margin);
-    store3(hi, shell.hi + margin);
-  }
-};
-
 }  // namespace GAS_RT_ISA
 }  // namespace gas_rt

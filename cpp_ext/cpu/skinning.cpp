@@ -38,7 +38,7 @@ void joint_transforms(const float* rotations, const float* joints, const int32_t
   // Chained in double; world[j] is [3, 4].
   std::vector<double> world(12 * n_joints);
   for (int64_t j = 0; j < n_joints; ++j) {
-    float local[9];
+    double local[9];
     rodrigues(rotations + 3 * j, local);
     double* g = world.data() + 12 * j;
     const Vec3d joint = to_double(load3(joints + 3 * j));

@@ -11,7 +11,7 @@ from gas_rt.body.motion import REST_PELVIS, Motion
 from gas_rt.body.rotations import axis_angle_from_matrix
 from gas_rt.body.skeleton import JOINT_NAMES, PARENTS, joint_index
 
-__all__ = ["REST_JOINTS", "Choreography", "about", "foot_target"]
+__all__ = ["REST_JOINTS", "Choreography", "Clock", "about", "foot_target"]
 
 F64 = NDArray[np.float64]
 
@@ -52,6 +52,24 @@ def about(axis: str, degrees: F64 | float) -> F64:
     return out
 
 
+@dataclass(frozen=True)
+class Clock:
+    """When the frames of a clip are."""
+
+    frames: int
+    fps: float
+    start_s: float = 0.0
+    loop: bool = True
+
+    def phase(self, hertz: float) -> F64:
+        """Radians [T] of a movement; a loop holds the whole number of cycles nearest to `hertz`."""
+        index = np.arange(self.frames)
+        if self.loop:
+            cycles = max(1, round(self.frames / self.fps * hertz))
+            return np.asarray(2 * np.pi * cycles * index / self.frames)
+        return np.asarray(2 * np.pi * hertz * (self.start_s + index / self.fps))
+
+
 @dataclass
 class Choreography:
     """World rotations and positions being put together for T frames.
@@ -61,6 +79,7 @@ class Choreography:
     """
 
     frames: int
+    clock: Clock
     local: dict[str, F64] = field(default_factory=dict)
     pelvis: F64 = field(init=False)
 

@@ -1,7 +1,7 @@
 """Motions made from a seed: walk, run, turn, wave, dance, squat.
 
-All of them stay on the spot (walking as on a treadmill) and loop: the frame after the last is the
-first again. Feet are placed first and the legs follow, so planted feet stay planted.
+All of them stay on the spot (walking as on a treadmill). Feet are placed first and the legs
+follow, so planted feet stay planted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.body.limbs import Choreography, about, foot_target
+from gas_rt.body.limbs import Choreography, Clock, about, foot_target
 from gas_rt.body.motion import MAX_FPS, MAX_FRAMES, Motion
 from gas_rt.errors import InputError
 
@@ -23,8 +23,15 @@ Rng = np.random.Generator
 SIDES = ("left", "right")
 
 
-def procedural_motion(name: str, frames: int, *, fps: float = 25.0, seed: int = 0) -> Motion:
-    """A looping motion of one of `MOTION_NAMES`; the same arguments give the same motion."""
+def procedural_motion(
+    name: str, frames: int, *, fps: float = 25.0, seed: int = 0, loop: bool = True
+) -> Motion:
+    """A motion of one of `MOTION_NAMES`; the same arguments give the same motion.
+
+    With `loop` the frame after the last is the first again, for which the tempo gives way: a clip
+    shorter than a cycle (about a second, four for "turn") holds a whole one. Without, the tempo
+    is kept and the clip starts anywhere in the cycle.
+    """
     if name not in _MAKERS:
         raise InputError(f"motion: no {name!r}; choose from {', '.join(MOTION_NAMES)}")
     if not 1 <= frames <= MAX_FRAMES or not 0 < fps <= MAX_FPS:
@@ -33,15 +40,10 @@ def procedural_motion(name: str, frames: int, *, fps: float = 25.0, seed: int = 
             f"got {frames} at {fps}"
         )
     rng = np.random.default_rng([seed, MOTION_NAMES.index(name)])
-    body = Choreography(frames)
-    _MAKERS[name](body, frames / fps, rng)
+    start_s = 0.0 if loop else rng.uniform(0, 10)
+    body = Choreography(frames, clock=Clock(frames, fps, start_s=start_s, loop=loop))
+    _MAKERS[name](body, rng)
     return body.motion(fps)
-
-
-def _phase(frames: int, seconds: float, hertz: float) -> F64:
-    """Radians [T]: a whole number of cycles over the clip, as near to `hertz` as that allows."""
-    cycles = max(1, round(seconds * hertz))
-    return 2 * np.pi * cycles * np.arange(frames) / frames
 
 
 def _smooth(x: F64) -> F64:
@@ -56,16 +58,16 @@ def _stand(body: Choreography, *, out: float = 0.14, yaw: float = 8.0) -> None:
         body.leg(side, *foot_target(side, ahead=still, out=out, lift=0, pitch=still, yaw=yaw))
 
 
-def _breathe(body: Choreography, seconds: float, rng: Rng) -> None:
-    phase = _phase(body.frames, seconds, 0.25) + rng.uniform(0, 2 * np.pi)
+def _breathe(body: Choreography, rng: Rng) -> None:
+    phase = body.clock.phase(0.25) + rng.uniform(0, 2 * np.pi)
     body.bend_spine(pitch=1.2 * np.sin(phase))
     body.turn("head", about("y", rng.uniform(2, 6) * np.sin(phase + 1)))
 
 
-def _walk(body: Choreography, seconds: float, rng: Rng) -> None:
+def _walk(body: Choreography, rng: Rng) -> None:
     _gait(
         body,
-        _phase(body.frames, seconds, rng.uniform(0.85, 1.05)),
+        body.clock.phase(rng.uniform(0.85, 1.05)),
         stance=0.62,
         stride=rng.uniform(0.52, 0.7),
         lift=rng.uniform(0.07, 0.11),
@@ -79,10 +81,10 @@ def _walk(body: Choreography, seconds: float, rng: Rng) -> None:
     )
 
 
-def _run(body: Choreography, seconds: float, rng: Rng) -> None:
+def _run(body: Choreography, rng: Rng) -> None:
     _gait(
         body,
-        _phase(body.frames, seconds, rng.uniform(1.3, 1.5)),
+        body.clock.phase(rng.uniform(1.3, 1.5)),
         stance=0.38,
         stride=rng.uniform(0.6, 0.8),
         lift=rng.uniform(0.26, 0.36),
@@ -176,19 +178,22 @@ def _step(
     )
 
 
-def _turn(body: Choreography, seconds: float, rng: Rng) -> None:
-    """Once around on the spot, in small steps."""
+def _turn(body: Choreography, rng: Rng) -> None:
+    """Once around on the spot in four seconds or so, in small steps."""
     frames = body.frames
-    steps = max(4, round(seconds * rng.uniform(0.8, 1.0)))
+    steps = int(rng.integers(4, 6))
     direction = 1.0 if rng.random() < 0.5 else -1.0
-    phase = 2 * np.pi * steps * np.arange(frames) / frames
-    heading = direction * 360 * np.arange(frames) / frames
+    around = body.clock.phase(rng.uniform(0.22, 0.28))
+    # A step per share of the way around: planted feet then turn under the body and no further.
+    phase = around * steps
+    heading = direction * np.rad2deg(around)
     stance = 0.65
     body.pelvis[:, 1] += -0.03 + 0.008 * np.cos(2 * phase)
     body.turn("pelvis", about("y", heading))
-    body.bend_spine(pitch=2, yaw=direction * 5)
+    body.bend_spine(pitch=rng.uniform(0, 4), yaw=direction * rng.uniform(3, 7))
     body.turn("neck", about("y", direction * 9))
     per_step = 360 / steps * stance
+    height, swing_arm = rng.uniform(0.04, 0.07), rng.uniform(5, 11)
     for side, offset in (("left", 0.0), ("right", np.pi)):
         share = ((phase + offset) / (2 * np.pi)) % 1
         u = np.clip(share / stance, 0, 1)
@@ -197,20 +202,20 @@ def _turn(body: Choreography, seconds: float, rng: Rng) -> None:
         back = (v**3 - 2 * v**2 + v) * slope + (v**3 - v**2) * slope + (3 * v**2 - 2 * v**3) - 0.5
         relative = direction * per_step * np.where(share < stance, 0.5 - u, back)
         still = np.zeros(frames)
-        lift = 0.05 * np.sin(np.pi * v) ** 2
+        lift = height * np.sin(np.pi * v) ** 2
         ankle, foot = foot_target(side, ahead=still, out=0.12, lift=lift, pitch=still, yaw=8)
-        around = about("y", heading + relative)
-        body.leg(side, (around @ ankle[..., None])[..., 0], around @ foot)
-        swing = 7 * np.cos(phase + offset + np.pi)
+        turned = about("y", heading + relative)
+        body.leg(side, (turned @ ankle[..., None])[..., 0], turned @ foot)
+        swing = swing_arm * np.cos(phase + offset + np.pi)
         body.arm(side, down=72, swing=swing + 3, elbow=18 + 0.3 * swing, twist=-10)
 
 
-def _wave(body: Choreography, seconds: float, rng: Rng) -> None:
+def _wave(body: Choreography, rng: Rng) -> None:
     side = SIDES[int(rng.integers(2))]
     other = SIDES[1 - SIDES.index(side)]
     s = 1.0 if side == "left" else -1.0
-    sway = _phase(body.frames, seconds, 0.3)
-    wave = _phase(body.frames, seconds, rng.uniform(1.4, 2.0))
+    sway = body.clock.phase(0.3)
+    wave = body.clock.phase(rng.uniform(1.4, 2.0))
     body.pelvis[:, 0] += 0.02 * np.sin(sway) - 0.015 * s
     body.pelvis[:, 1] += -0.012
     body.turn("pelvis", about("z", 1.5 * np.sin(sway)))
@@ -226,13 +231,13 @@ def _wave(body: Choreography, seconds: float, rng: Rng) -> None:
     )
     body.turn(side + "_wrist", about("y", -s * 0.4 * swing))
     body.arm(other, down=73, swing=3 + 2 * np.sin(sway), elbow=14, twist=-8)
-    _breathe(body, seconds, rng)
+    _breathe(body, rng)
     _stand(body)
 
 
-def _dance(body: Choreography, seconds: float, rng: Rng) -> None:
+def _dance(body: Choreography, rng: Rng) -> None:
     """Step and touch from side to side, arms from a few seeded waves."""
-    beat = _phase(body.frames, seconds, rng.uniform(0.8, 1.0))
+    beat = body.clock.phase(rng.uniform(0.8, 1.0))
     side_step = rng.uniform(0.1, 0.16)
     body.pelvis[:, 0] += side_step * np.sin(beat)
     body.pelvis[:, 1] += -0.055 + 0.022 * np.cos(2 * beat)
@@ -274,8 +279,8 @@ def _dance(body: Choreography, seconds: float, rng: Rng) -> None:
         )
 
 
-def _squat(body: Choreography, seconds: float, rng: Rng) -> None:
-    phase = _phase(body.frames, seconds, rng.uniform(0.35, 0.5))
+def _squat(body: Choreography, rng: Rng) -> None:
+    phase = body.clock.phase(rng.uniform(0.35, 0.5))
     down = _smooth((1 - np.cos(phase)) / 2)
     depth = rng.uniform(0.36, 0.46)
     body.pelvis[:, 1] += -0.012 - depth * down
@@ -290,7 +295,7 @@ def _squat(body: Choreography, seconds: float, rng: Rng) -> None:
     _stand(body, out=rng.uniform(0.17, 0.21), yaw=18)
 
 
-_MAKERS: dict[str, Callable[[Choreography, float, Rng], None]] = {
+_MAKERS: dict[str, Callable[[Choreography, Rng], None]] = {
     "walk": _walk,
     "run": _run,
     "turn": _turn,

@@ -5,19 +5,32 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from gas_rt.body import BodyModel
+from gas_rt.kernels import PosedShell
 from reference.nerf.config import FieldConfig, from_dict
 from reference.nerf.model import CanonicalMesh, HumanNerf
 
 __all__ = ["mesh_of", "open_checkpoint"]
 
+MIRROR_REACH_M = 0.1  # beyond this a vertex has no partner and stands for itself
+
 
 def mesh_of(body: BodyModel) -> CanonicalMesh:
-    """The model's constants out of the body file."""
+    """The model's constants out of the body file.
+
+    The other side of the body is found by reflection: any body in SMPL's layout has one in the
+    canonical pose, whether or not its file says which vertices correspond.
+    """
     canonical = body.canonical()
-    return CanonicalMesh(canonical.vertices, canonical.normals, body.mirror)
+    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(canonical.vertices), 1, 1))
+    shell = PosedShell(canonical.vertices, still, radius_m=MIRROR_REACH_M)
+    mirror, _ = shell.query(canonical.vertices * np.array([-1, 1, 1], np.float32))
+    alone = mirror < 0
+    mirror[alone] = np.flatnonzero(alone)
+    return CanonicalMesh(canonical.vertices, canonical.normals, mirror.astype(np.int64))
 
 
 def open_checkpoint(path: Path, mesh: CanonicalMesh) -> tuple[HumanNerf, dict[str, Any]]:
@@ -25,5 +38,5 @@ def open_checkpoint(path: Path, mesh: CanonicalMesh) -> tuple[HumanNerf, dict[st
     state = torch.load(path, weights_only=True)
     model = HumanNerf(from_dict(FieldConfig, state["field"]), mesh)
     model.load_state_dict(state["mean"])
-    about = {"step": state["step"], "field": state["field"], "train": state["train"]}
+    about = {name: state[name] for name in ("step", "field", "train", "camera_ranges")}
     return model.eval().requires_grad_(False), about

@@ -33,7 +33,7 @@ class FieldConfig:
     identity_channels: int = 128
     vertex_channels: int = 32
     vertex_embedding: int = 8
-    plane_side: int = 96
+    plane_side: int = 64
     plane_channels: int = 24
     plane_widths: tuple[int, int, int] = (64, 96, 128)
     hidden: int = 96
@@ -50,11 +50,13 @@ class TrainConfig:
     person_share : share of rays drawn from the dilated ground-truth mask; the rest fall
         anywhere in the person's box.
     view_share : share of targets that show the photo's own pose from another camera.
+    workers : threads a step's people are divided among; part of the result, since it orders sums.
     """
 
     steps: int = 15_000
     persons: int = 4
-    rays: int = 1024
+    workers: int = 2
+    rays: int = 640
     lr: float = 2e-3
     lr_floor: float = 0.02
     warmup: int = 200

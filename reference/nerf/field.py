@@ -12,7 +12,7 @@ from reference.nerf.config import FieldConfig
 
 __all__ = ["Field", "positional"]
 
-POSITION_OCTAVES = 4
+POSITION_OCTAVES = 2
 DISTANCE_OCTAVES = 4
 DENSITY_SCALE = 100.0  # 1/m per unit of softplus: 3 units make 1.3 cm of cloth nearly opaque
 SURFACE_SHARPNESS = 1.5  # initial prior: units of density logit per centimetre of depth
@@ -25,10 +25,10 @@ def positional(x: Tensor, octaves: int) -> Tensor:
 
 
 class Field(nn.Module):
-    """Three tokens per point (map, pixel, vertex), gated and fused by a small network.
+    """Three sources per point (map, pixel, vertex), fused by a small gated network.
 
-    A gate per token is the cheap form of attention between three sources: which of them is to be
-    trusted depends on whether the point's surface is seen in the photo.
+    Gated linear units are the cheap form of attention between three sources: which of them is to
+    be trusted depends on whether the point's surface is seen in the photo.
     """
 
     def __init__(self, config: FieldConfig, vertices: Tensor, normals: Tensor) -> None:
@@ -43,9 +43,8 @@ class Field(nn.Module):
         self.register_buffer("table", torch.cat([vertices, normals, front], 1))
         self.register_buffer("plane_centre", torch.zeros(2))
         self.register_buffer("plane_half", torch.ones(2))
-        self.gate = nn.Linear(geometry + sum(sources), 3)
-        self.widths = list(sources)
-        self.enter = nn.Linear(geometry + sum(sources), width)
+        self.plane_channels = config.plane_channels
+        self.enter = nn.Linear(geometry + sum(sources), 2 * width)
         self.hidden = nn.Linear(width, width)
         self.density = nn.Linear(width, 1)
         self.colour1 = nn.Linear(width + 4, 64)
@@ -86,11 +85,7 @@ class Field(nn.Module):
             ],
             1,
         )
-        gates = torch.sigmoid(self.gate(torch.cat([geometry, tokens], 1)))
-        plane, pixel, vertex = tokens.split(self.widths, 1)
-        plane, pixel_gated = plane * gates[:, :1], pixel * gates[:, 1:2]
-        vertex = vertex * gates[:, 2:]
-        h = F.silu(self.enter(torch.cat([geometry, plane, pixel_gated, vertex], 1)))
+        h = F.glu(self.enter(torch.cat([geometry, tokens], 1)), 1)
         h = F.silu(self.hidden(h))
         depth_cm = -distance.float() * (self.radius_m * 100)
         logit = self.density(h).float() + SURFACE_SHARPNESS * depth_cm
@@ -98,9 +93,10 @@ class Field(nn.Module):
         facing = (d_can * normal).sum(1, keepdim=True)
         c = F.silu(self.colour1(torch.cat([h, d_can.to(h.dtype), facing.to(h.dtype)], 1)))
         c = self.colour2(c).float()
+        photo = tokens[:, self.plane_channels : self.plane_channels + 3]
         # The photo's own colour passes where the network trusts it: fine detail costs no capacity.
         seen = torch.sigmoid(c[:, 3:])
-        rgb = torch.sigmoid(c[:, :3]) * (1 - seen) + pixel[:, :3].float() * seen
+        rgb = torch.sigmoid(c[:, :3]) * (1 - seen) + photo * seen
         return sigma[:, 0], rgb
 
     def forward(

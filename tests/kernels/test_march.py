@@ -174,7 +174,8 @@ def test_packed_samples_agree_with_their_twin(seed: int, turn: float) -> None:
     )
     if len(ray) == len(packed.ray) and (offsets == packed.offsets).all():
         np.testing.assert_array_equal(packed.ray, ray)
-        np.testing.assert_allclose(packed.delta, delta, rtol=1e-6)
+        # The compiled shell's box is a micrometre wider, so that rounding cannot cut its rim.
+        np.testing.assert_allclose(packed.delta, delta, rtol=1e-5)
         same = packed.vertex_id == vertex_id
         assert same.mean() > 0.99
         np.testing.assert_allclose(packed.canonical[same], canonical[same], atol=1e-5)

@@ -7,11 +7,17 @@
 namespace gas_rt {
 namespace {
 
+// By features, since GCC knows the levels x86-64-v3 and -v4 by name from version 12 on; no machine
+// has these without the rest of the level.
 bool available(Isa isa) {
   if (isa == Isa::base) return true;
 #if defined(GAS_RT_HAVE_AVX512)
-  if (isa == Isa::avx2) return __builtin_cpu_supports("x86-64-v3") != 0;
-  return __builtin_cpu_supports("x86-64-v4") != 0;
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("bmi2");
+  if (isa == Isa::avx2) return avx2;
+  return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+         __builtin_cpu_supports("avx512vl");
 #else
   return false;
 #endif

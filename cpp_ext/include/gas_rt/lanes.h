@@ -33,6 +33,17 @@ GAS_RT_HD Ints load_lanes(const int32_t* p) {
   return v;
 }
 
+// Lane i of the result is lane i ^ mask of v; mask is 1, 2 or 4.
+template <int mask, typename Vector>
+GAS_RT_HD Vector swap_lanes(Vector v) {
+#if defined(__clang__)
+  return __builtin_shufflevector(v, v, 0 ^ mask, 1 ^ mask, 2 ^ mask, 3 ^ mask, 4 ^ mask, 5 ^ mask,
+                                 6 ^ mask, 7 ^ mask);
+#else
+  return __builtin_shuffle(v, Ints{0, 1, 2, 3, 4, 5, 6, 7} ^ mask);
+#endif
+}
+
 // One byte per lane, 1 where the condition holds.
 GAS_RT_HD uint64_t bytes_of(Ints condition) {
   typedef int8_t Bytes __attribute__((vector_size(kLanes)));

@@ -97,12 +97,9 @@ GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f 
     const Floats dz = p.z - load_lanes(group->z);
     take(dx * dx + dy * dy + dz * dz, load_lanes(group->vertex));
   }
-  take(__builtin_shufflevector(best, best, 4, 5, 6, 7, 0, 1, 2, 3),
-       __builtin_shufflevector(vertex, vertex, 4, 5, 6, 7, 0, 1, 2, 3));
-  take(__builtin_shufflevector(best, best, 2, 3, 0, 1, 6, 7, 4, 5),
-       __builtin_shufflevector(vertex, vertex, 2, 3, 0, 1, 6, 7, 4, 5));
-  take(__builtin_shufflevector(best, best, 1, 0, 3, 2, 5, 4, 7, 6),
-       __builtin_shufflevector(vertex, vertex, 1, 0, 3, 2, 5, 4, 7, 6));
+  take(swap_lanes<4>(best), swap_lanes<4>(vertex));
+  take(swap_lanes<2>(best), swap_lanes<2>(vertex));
+  take(swap_lanes<1>(best), swap_lanes<1>(vertex));
   return vertex[0];
 #endif
 }

@@ -16,22 +16,23 @@ constexpr double kMinBlendDeterminant = 1e-4;
 
 // Axis-angle to rotation matrix [3, 3]. The angle is |r + 1e-8|, as in the body models this must
 // agree with, while the axis is r / angle.
-GAS_RT_HD void rodrigues(const float* r, float* m) {
+template <typename T>
+GAS_RT_HD void rodrigues(const float* r, T* m) {
   constexpr double kNudge = 1e-8;
   const double ax = r[0] + kNudge, ay = r[1] + kNudge, az = r[2] + kNudge;
   const double angle = std::sqrt(ax * ax + ay * ay + az * az);
   const double x = r[0] / angle, y = r[1] / angle, z = r[2] / angle;
   const double s = std::sin(angle), c = 1.0 - std::cos(angle);
   // I + s K + c K K with K the cross-product matrix of the axis
-  m[0] = static_cast<float>(1.0 - c * (y * y + z * z));
-  m[1] = static_cast<float>(c * x * y - s * z);
-  m[2] = static_cast<float>(c * x * z + s * y);
-  m[3] = static_cast<float>(c * x * y + s * z);
-  m[4] = static_cast<float>(1.0 - c * (x * x + z * z));
-  m[5] = static_cast<float>(c * y * z - s * x);
-  m[6] = static_cast<float>(c * x * z - s * y);
-  m[7] = static_cast<float>(c * y * z + s * x);
-  m[8] = static_cast<float>(1.0 - c * (x * x + y * y));
+  m[0] = static_cast<T>(1.0 - c * (y * y + z * z));
+  m[1] = static_cast<T>(c * x * y - s * z);
+  m[2] = static_cast<T>(c * x * z + s * y);
+  m[3] = static_cast<T>(c * x * y + s * z);
+  m[4] = static_cast<T>(1.0 - c * (x * x + z * z));
+  m[5] = static_cast<T>(c * y * z - s * x);
+  m[6] = static_cast<T>(c * x * z - s * y);
+  m[7] = static_cast<T>(c * y * z + s * x);
+  m[8] = static_cast<T>(1.0 - c * (x * x + y * y));
 }
 
 // transforms: [J, 3, 4]; ids, weights: [4]; out: [3, 4]

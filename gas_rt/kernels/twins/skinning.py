@@ -14,19 +14,12 @@ MIN_BLEND_DETERMINANT = 1e-4
 
 def rodrigues(rotvec: F32) -> F32:
     """Rotation matrices [N, 3, 3] of axis-angle vectors [N, 3]."""
-    r = rotvec.astype(np.float64)
-    angle = np.linalg.norm(r + 1e-8, axis=1)
-    axis = r / angle[:, None]
-    k = np.zeros((len(r), 3, 3))
-    k[:, [2, 0, 1], [1, 2, 0]] = axis
-    k[:, [1, 2, 0], [2, 0, 1]] = -axis
-    s, c = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
-    return np.asarray(np.eye(3) + s * k + (1 - c) * (k @ k), np.float32)
+    return _rodrigues(rotvec).astype(np.float32)
 
 
 def joint_transforms(rotations: F32, joints: F32, parents: I32) -> tuple[F32, F32]:
     """Skinning transforms [J, 3, 4] and posed joints [J, 3]."""
-    local = rodrigues(rotations).astype(np.float64)
+    local = _rodrigues(rotations)
     rest = joints.astype(np.float64)
     world_rotation = np.empty((len(joints), 3, 3))
     posed = np.empty((len(joints), 3))
@@ -78,6 +71,17 @@ def inverse_maps(
     linear = back[:, :, :3] @ inverse
     offset = np.einsum("vik,vk->vi", back[:, :, :3], shift) + back[:, :, 3]
     return np.concatenate([linear, offset[:, :, None]], axis=2).astype(np.float32)
+
+
+def _rodrigues(rotvec: F32) -> F64:
+    r = rotvec.astype(np.float64)
+    angle = np.linalg.norm(r + 1e-8, axis=1)
+    axis = r / angle[:, None]
+    k = np.zeros((len(r), 3, 3))
+    k[:, [2, 0, 1], [1, 2, 0]] = axis
+    k[:, [1, 2, 0], [2, 0, 1]] = -axis
+    s, c = np.sin(angle)[:, None, None], np.cos(angle)[:, None, None]
+    return np.asarray(np.eye(3) + s * k + (1 - c) * (k @ k))
 
 
 def _blend(transforms: F32, bone_ids: I32, bone_weights: F32) -> F32:

@@ -1,0 +1,246 @@
+"""The avatar: everything of one person that does not change per frame, and its file.
+
+An avatar file is one safetensors file. Its metadata name the format and the bundle it was enrolled
+with; all of it is checked before a tensor is read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt.core import F32, U8, Camera, Pose, checked
+from gas_rt.engine import Bundle
+from gas_rt.errors import FileError, GasRtError, InputError
+from gas_rt.field.teacher import FEATURES
+from gas_rt.files import atomic_write
+from gas_rt.kernels import HashField, HashGridConfig, Occupancy
+from gas_rt.tensor_file import TensorHeader, read_tensor_header, read_tensors
+
+__all__ = ["Avatar", "BundleMark"]
+
+METADATA_KEY = "gas_rt_avatar"
+FORMAT_VERSION = 1
+WHAT = "a gas-rt avatar"
+SIDE_MAX = 2048
+TENSORS = {
+    "field.table": "F16",
+    "field.density_mlp": "F32",
+    "field.colour_mlp": "F32",
+    "field.box": "F32",
+    "field.density_scale": "F32",
+    "occupancy": "U8",
+    "betas": "F32",
+    "pose.rotations": "F32",
+    "pose.translation": "F32",
+    "camera.intrinsics": "F32",
+    "camera.rotation": "F32",
+    "camera.translation": "F32",
+    "reference.rgb": "U8",
+    "reference.mask": "U8",
+    **{f"teacher.{name}": "F16" for name in FEATURES},
+}
+
+
+@dataclass(frozen=True)
+class BundleMark:
+    """Which bundle an avatar belongs to."""
+
+    name: str
+    version: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> BundleMark:
+        """The mark of an open bundle."""
+        return cls(bundle.name, bundle.version, bundle.fingerprint)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.fingerprint[:8]})"
+
+
+@dataclass(frozen=True)
+class FieldShape:
+    """Sizes of a baked field: its hash grid, and its occupancy's cells per axis."""
+
+    grid: HashGridConfig
+    cells: int
+
+
+@dataclass(frozen=True, eq=False)
+class Avatar:
+    """One enrolled person.
+
+    Attributes
+    ----------
+    bundle : what it was enrolled with, and can be shown with.
+    betas : [10] shape.
+    pose, camera : of the photo, on the model's pixel grid.
+    rgb, mask : [S, S, 3] premultiplied and [S, S], the photo on that grid.
+    field : the baked field; occupancy : which of its cells hold anything.
+    features : the encoder's outputs, from which the exact field can be evaluated.
+    """
+
+    bundle: BundleMark
+    betas: F32
+    pose: Pose
+    camera: Camera
+    rgb: U8
+    mask: U8
+    field: HashField
+    occupancy: Occupancy
+    features: Mapping[str, F32]
+
+    @classmethod
+    def open(cls, path: str | Path, *, bundle: Bundle | None = None) -> Avatar:
+        """Read an avatar file; with `bundle`, refuse one that was enrolled with another."""
+        header = read_tensor_header(path, what=WHAT)
+        mark, shape = _check_header(header)
+        if bundle is not None:
+            check_mark(mark, bundle, source=str(path))
+            _check_features(header, bundle)
+        arrays = read_tensors(header)
+        try:
+            return cls._from_arrays(mark, shape, arrays)
+        except GasRtError as error:
+            raise FileError(f"{path}: damaged: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the avatar, replacing the file in one step."""
+        from safetensors.numpy import save
+
+        arrays = self._arrays()
+        assert set(arrays) == set(TENSORS)
+        description = {
+            "format_version": FORMAT_VERSION,
+            "bundle": [self.bundle.name, self.bundle.version, self.bundle.fingerprint],
+            "grid": self.field.config.as_dict(),
+            "occupancy_resolution": self.occupancy.resolution,
+        }
+        # One entry: safetensors writes several in an order that changes from run to run.
+        metadata = {METADATA_KEY: json.dumps(description, sort_keys=True)}
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        with atomic_write(path) as stream:
+            stream.write(save(contiguous, metadata))
+
+    def check_bundle(self, bundle: Bundle) -> None:
+        """Raise unless `bundle` is the one the avatar was enrolled with."""
+        check_mark(self.bundle, bundle, source="avatar")
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return {
+            **{f"field.{name}": array for name, array in self.field.arrays().items()},
+            "occupancy": self.occupancy.bits,
+            "betas": self.betas,
+            "pose.rotations": self.pose.rotations,
+            "pose.translation": self.pose.translation,
+            "camera.intrinsics": self.camera.intrinsics,
+            "camera.rotation": self.camera.rotation,
+            "camera.translation": self.camera.translation,
+            "reference.rgb": self.rgb,
+            "reference.mask": self.mask,
+            **{f"teacher.{name}": self.features[name].astype(np.float16) for name in FEATURES},
+        }
+
+    @classmethod
+    def _from_arrays(
+        cls, mark: BundleMark, shape: FieldShape, arrays: dict[str, NDArray[Any]]
+    ) -> Avatar:
+        rgb = arrays["reference.rgb"]
+        side = rgb.shape[0] if rgb.ndim == 3 else 0
+        if not 1 <= side <= SIDE_MAX or rgb.shape != (side, side, 3):
+            raise InputError(f"reference.rgb: expected a square picture, got {list(rgb.shape)}")
+        field = HashField.from_arrays(
+            shape.grid,
+            {name[6:]: array for name, array in arrays.items() if name.startswith("field.")},
+        )
+        return cls(
+            bundle=mark,
+            betas=checked(arrays["betas"], "betas", shape=(None,)),
+            pose=Pose(arrays["pose.rotations"], arrays["pose.translation"]),
+            camera=Camera(
+                arrays["camera.intrinsics"],
+                arrays["camera.rotation"],
+                arrays["camera.translation"],
+                side,
+                side,
+            ),
+            rgb=rgb,
+            mask=checked(
+                arrays["reference.mask"], "reference.mask", shape=(side, side), dtype=np.uint8
+            ),
+            field=field,
+            occupancy=Occupancy(arrays["occupancy"], shape.cells),
+            features={name: arrays[f"teacher.{name}"].astype(np.float32) for name in FEATURES},
+        )
+
+
+def check_mark(mark: BundleMark, bundle: Bundle, *, source: str) -> None:
+    """Raise a `FileError` unless `mark` is that of `bundle`."""
+    loaded = BundleMark.of(bundle)
+    if mark != loaded:
+        raise FileError(
+            f"{source}: was enrolled with bundle {mark}, the one loaded is {loaded}; "
+            "load that bundle or enroll the photo again"
+        )
+
+
+def _check_header(header: TensorHeader) -> tuple[BundleMark, FieldShape]:
+    path = header.path
+    if METADATA_KEY not in header.metadata:
+        raise FileError(f"{path}: not {WHAT}: its metadata lack {METADATA_KEY!r}")
+    try:
+        description = json.loads(header.metadata[METADATA_KEY])
+        version = description["format_version"]
+        if version != FORMAT_VERSION:
+            raise FileError(
+                f"{path}: avatar format {version!r}, this gas-rt reads {FORMAT_VERSION}; "
+                "enroll the photo again"
+            )
+        name, bundle_version, fingerprint = map(str, description["bundle"])
+        grid = HashGridConfig(**description["grid"])
+        cells = int(description["occupancy_resolution"])
+    except FileError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise FileError(f"{path}: damaged: its metadata cannot be read: {error}") from error
+    mark = BundleMark(name, bundle_version, fingerprint)
+    found = set(header.tensors)
+    if found != set(TENSORS):
+        odd = sorted(found ^ set(TENSORS))
+        raise FileError(
+            f"{path}: damaged: expected {len(TENSORS)} known tensors; "
+            f"missing or unknown: {', '.join(odd[:4])}"
+        )
+    for name, code in TENSORS.items():
+        if header.tensors[name].dtype != np.dtype(NUMPY_OF[code]):
+            raise FileError(
+                f"{path}: damaged: tensor {name!r} is {header.tensors[name].dtype}, expected {code}"
+            )
+    for name, size in (("field.table", grid.n_params), ("occupancy", (cells**3 + 7) // 8)):
+        if header.tensors[name].shape != (size,):
+            raise FileError(
+                f"{path}: damaged: tensor {name!r} has shape {list(header.tensors[name].shape)}, "
+                f"its metadata describe {size} values"
+            )
+    return mark, FieldShape(grid, cells)
+
+
+NUMPY_OF = {"F32": "<f4", "F16": "<f2", "U8": "u1"}
+
+
+def _check_features(header: TensorHeader, bundle: Bundle) -> None:
+    outputs = bundle.graph("nerf_encoder").outputs
+    for name in FEATURES:
+        have, want = header.tensors[f"teacher.{name}"].shape, outputs[name].shape
+        if have != want:
+            raise FileError(
+                f"{header.path}: damaged: teacher.{name} has shape {list(have)}, "
+                f"bundle {bundle.label} makes {list(want)}"
+            )

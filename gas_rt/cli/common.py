@@ -1,0 +1,102 @@
+"""What the verbs share: model flags, the progress bar, the one JSON document."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gas_rt.errors import InputError
+
+if TYPE_CHECKING:
+    from gas_rt.model import Model
+
+__all__ = [
+    "add_json_flag",
+    "add_model_flags",
+    "at_least",
+    "bar",
+    "check_folder_of",
+    "emit",
+    "open_model",
+]
+
+
+def add_model_flags(parser: argparse.ArgumentParser) -> None:
+    """Which model runs, where, and with how many threads."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model", default="gas-mini", metavar="NAME", help="bundle name or folder (%(default)s)"
+    )
+    group.add_argument(
+        "--backend", default="auto", metavar="B", help="auto or openvino (%(default)s)"
+    )
+    group.add_argument(
+        "--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (%(default)s)"
+    )
+    group.add_argument(
+        "--threads", type=int, metavar="N", help="thread budget (default: all processors)"
+    )
+
+
+def add_json_flag(parser: argparse.ArgumentParser) -> None:
+    """``--json``: one document on stdout."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
+
+
+def open_model(args: argparse.Namespace) -> Model:
+    """The model the flags ask for."""
+    from gas_rt.model import load
+
+    return load(args.model, args.backend, args.threads, precision=args.precision)
+
+
+def emit(args: argparse.Namespace, document: dict[str, Any], text: str) -> None:
+    """Print the result: the document with ``--json``, else the text."""
+    print(json.dumps(document, indent=2) if args.json else text)
+
+
+def at_least(value: int | float, low: int | float, *, flag: str) -> None:
+    """Raise unless `value` reaches `low`."""
+    if not value >= low:
+        raise InputError(f"{flag}: expected at least {low}, got {value}")
+
+
+def check_folder_of(path: str | Path, *, flag: str) -> None:
+    """Raise now, not after minutes of work, if `path` cannot be written."""
+    parent = Path(path).absolute().parent
+    if not parent.is_dir():
+        raise InputError(f"{flag}: folder {parent} does not exist; create it first")
+    if Path(path).is_dir():
+        raise InputError(f"{flag}: {path} is a folder; give a file name")
+
+
+@contextmanager
+def bar(
+    args: argparse.Namespace, title: str, *, total: int | None = None
+) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on stderr, off with ``--json`` and when stderr is no terminal.
+
+    Yields a function of (share done, what is being done); with `total`, the share is shown as
+    that many frames.
+    """
+    from tqdm import tqdm
+
+    quiet = args.json or not sys.stderr.isatty()
+    steps = total or 100
+    layout = "{l_bar}{bar}| {elapsed}" if total is None else None
+    with tqdm(
+        total=steps, desc=title, disable=quiet, file=sys.stderr, leave=True, bar_format=layout
+    ) as shown:
+
+        def update(share: float, doing: str) -> None:
+            shown.set_postfix_str(doing, refresh=False)
+            if total is None:
+                shown.set_description_str(f"{title}: {doing}", refresh=False)
+            shown.update(max(0, round(share * steps) - shown.n))
+
+        yield update

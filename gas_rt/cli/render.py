@@ -1,0 +1,93 @@
+"""``gas-rt render``: an avatar in motion, or from all around, as a film."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from gas_rt.cli.common import (
+    add_json_flag,
+    add_model_flags,
+    at_least,
+    bar,
+    check_folder_of,
+    emit,
+    open_model,
+)
+from gas_rt.cli.requests import motion_requests, orbit_requests
+
+__all__ = ["add_parser"]
+
+ORBIT_FRAMES = 80
+
+
+def add_parser(verbs: Any) -> None:
+    """Add the verb's flags."""
+    parser = verbs.add_parser("render", help="render an avatar to a film", description=__doc__)
+    parser.add_argument("avatar", metavar="A.avatar")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--motion", metavar="M.npz", help="AMASS .npz or .bvh")
+    what.add_argument("--orbit", action="store_true", help="the photo's pose from all around")
+    parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
+    parser.add_argument("--report", metavar="R.json", help="also write the report there")
+    picture = parser.add_argument_group("picture")
+    picture.add_argument("--policy", default="field", metavar="P", help="(%(default)s)")
+    picture.add_argument("--mode", default="fast", metavar="M", help="fast, baked or exact")
+    picture.add_argument("--size", type=int, metavar="PX", help="side (default: the model's)")
+    picture.add_argument("--frames", type=int, metavar="N", help="default: the motion's, or 80")
+    picture.add_argument("--fps", type=float, default=25.0, metavar="F", help="(%(default)s)")
+    add_model_flags(parser)
+    add_json_flag(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Render and write the film."""
+    from gas_rt.stream.play import play, recorder_for
+    from gas_rt.stream.report import report, write_report
+    from gas_rt.video import VideoWriter
+
+    check_folder_of(args.output, flag="--output")
+    if args.frames is not None:
+        at_least(args.frames, 1, flag="--frames")
+    if args.size is not None:
+        at_least(args.size, 16, flag="--size")
+    with open_model(args) as model:
+        avatar = model.open_avatar(args.avatar)
+        with model.session(
+            avatar,
+            policy=args.policy,
+            task="view" if args.orbit else "pose",
+            fps=args.fps,
+            on_late="lossless",
+            mode=args.mode,
+        ) as session:
+            performer = model.performer(avatar, mode="fast")
+            size = args.size or model.resolution
+            if args.orbit:
+                requests = orbit_requests(performer, size, args.frames or ORBIT_FRAMES)
+            else:
+                requests = motion_requests(
+                    performer, args.motion, size, fps=args.fps, frames=args.frames
+                )
+            recorder = recorder_for(session, "render")
+            with (
+                VideoWriter(args.output, fps=args.fps) as video,
+                bar(args, "render", total=len(requests)) as progress,
+            ):
+                for done, frame in enumerate(
+                    play(session, requests, recorder=recorder, live=False), start=1
+                ):
+                    video.write(frame.rgb)
+                    progress(done / len(requests), "")
+            row = recorder.row(dropped=session.stats().dropped)
+        document = report(args.command_line, [row], output=str(args.output), model=model.info())
+    if args.report:
+        write_report(args.report, document)
+    emit(
+        args,
+        document,
+        f"{args.output}: {row['frames']} frames, {row['resolution'][0]}×{row['resolution'][1]}, "
+        f"{row['fps'] or 0:.1f} fps, age p50 {row['age_ms']['p50']:.1f} ms",
+    )
+    return 0

@@ -1,0 +1,61 @@
+"""What the film verbs show: a circle of cameras, or a motion with a camera that keeps up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gas_rt.core import Pose, Request
+    from gas_rt.model import Performer
+
+__all__ = ["followed", "motion_requests", "orbit_requests"]
+
+FRAMED_POSES = 40  # of a motion, to find how far to stand: bodies move little between them
+FRAMED_STRIDE = 7  # of the vertices
+
+
+def orbit_requests(performer: Performer, side_px: int, frames: int) -> list[Request]:
+    """The photo's pose from `frames` cameras on a circle that begins at the photo's."""
+    from gas_rt.cameras import orbit
+    from gas_rt.core import Request
+
+    avatar = performer.avatar
+    start = avatar.camera.resized(width=side_px, height=side_px)
+    vertices = performer.pose(avatar.pose).body.vertices
+    cameras = orbit(start, frames, centre=(vertices.min(0) + vertices.max(0)) / 2)
+    return [Request(avatar.pose, camera, task="view") for camera in cameras]
+
+
+def motion_requests(
+    performer: Performer, path: str | Path, side_px: int, *, fps: float, frames: int | None
+) -> list[Request]:
+    """The first `frames` of a motion, resampled to `fps`."""
+    from gas_rt.body import Motion
+
+    motion = Motion.load(path).resampled(fps)
+    return followed(performer, list(motion)[:frames], side_px)
+
+
+def followed(performer: Performer, poses: Sequence[Pose], side_px: int) -> list[Request]:
+    """Requests for `poses` by one camera that moves along with the body's steps.
+
+    It frames all of the motion with the lens and the margin in the middle of those trained on.
+    """
+    import numpy as np
+
+    from gas_rt.cameras import framing_camera, moved_with
+    from gas_rt.core import Pose, Request
+
+    ranges = performer.camera_ranges
+    focal = sum(ranges.get("focal_over_side", (2.0, 2.0))) / 2
+    fill = sum(ranges.get("fill", (0.8, 0.9))) / 2
+    steps = np.array([1, 0, 1], np.float32)  # the camera follows steps, not jumps
+    shown = poses[:: max(1, len(poses) // FRAMED_POSES)]
+    in_place = [Pose(p.rotations, p.translation * (1 - steps)) for p in shown]
+    cloud = [performer.pose(p).body.vertices[::FRAMED_STRIDE] for p in in_place]
+    camera = framing_camera(
+        np.concatenate(cloud), side_px=side_px, focal_over_side=focal, fill=fill
+    )
+    return [Request(p, moved_with(camera, p.translation * steps), task="pose") for p in poses]

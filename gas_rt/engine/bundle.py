@@ -1,0 +1,359 @@
+"""A model bundle: a folder of ONNX graphs and weights, described and hashed by its bundle.json.
+
+Nothing of a bundle is used before its size and SHA-256 have been compared with bundle.json, and
+nothing outside its folder is ever read for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from gas_rt.core import F32
+from gas_rt.engine.onnx_external import external_data
+from gas_rt.engine.protocol import GraphSpec, TensorSpec
+from gas_rt.errors import BundleError
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "Bundle",
+    "BundleConfig",
+    "FileEntry",
+    "find_bundle",
+    "open_bundle",
+    "shipped_bundles",
+]
+
+SCHEMA_VERSION = 1
+MANIFEST = "bundle.json"
+MANIFEST_BYTES_MAX = 4 << 20
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+DTYPES = ("float32", "float16", "int32", "int64", "uint8", "bool")
+PACKAGE = Path(__file__).resolve().parent.parent
+HOMES = (PACKAGE / "bundles", PACKAGE.parent / "engines")  # installed, checkout
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a bundle's file must be."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class BundleConfig:
+    """The numbers a bundle was trained with; see design §9.
+
+    Attributes
+    ----------
+    resolution : side in pixels of the pictures the model was trained on.
+    shell_radius_m : only points this close to a vertex have density.
+    box_lo, box_hi : [3] metres, the field's box in canonical space.
+    march_samples, box_margin_m : the lattice of a ray.
+    vertex_count : of the body.
+    field_points : rows of one nerf_field call.
+    photo_side_px, visible_depth_tolerance_m : how a photo is prepared.
+    camera_ranges : by name, the lowest and highest value seen in training.
+    """
+
+    resolution: int
+    shell_radius_m: float
+    box_lo: F32
+    box_hi: F32
+    march_samples: int
+    box_margin_m: float
+    vertex_count: int
+    field_points: int
+    photo_side_px: int
+    visible_depth_tolerance_m: float
+    camera_ranges: Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle."""
+
+    name: str
+    version: str
+    folder: Path
+    sha256: str  # of bundle.json, and so of everything it lists
+    fingerprint: str  # of what avatars depend on: graphs, weights, body, config
+    files: Mapping[str, FileEntry]
+    graphs: Mapping[str, GraphSpec]
+    body: str
+    config: BundleConfig
+    policies: tuple[str, ...]
+    manifest: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        """Name and version, as messages show them."""
+        return f"{self.name} {self.version}"
+
+    def path(self, name: str) -> Path:
+        """The path of a listed file."""
+        if name not in self.files:
+            raise BundleError(f"bundle {self.label}: has no file {name!r}; reinstall the bundle")
+        return self.folder / name
+
+    def graph(self, name: str) -> GraphSpec:
+        """A graph by name."""
+        if name not in self.graphs:
+            raise BundleError(
+                f"bundle {self.label}: has no graph {name!r}; it has {sorted(self.graphs)}"
+            )
+        return self.graphs[name]
+
+
+def find_bundle(name: str | Path) -> Path:
+    """The folder of a bundle, by the name of a shipped one or by path."""
+    path = Path(name)
+    if (path / MANIFEST).is_file():
+        return path.resolve()
+    if isinstance(name, str) and NAME.fullmatch(name):
+        for home in HOMES:
+            if (home / name / MANIFEST).is_file():
+                return home / name
+    shipped = shipped_bundles()
+    raise BundleError(
+        f"bundle {str(name)!r}: neither a shipped bundle nor a folder with a {MANIFEST}; "
+        f"shipped: {', '.join(shipped) or 'none'}"
+    )
+
+
+def shipped_bundles() -> list[str]:
+    """Names of the bundles that came with the package or lie in its checkout."""
+    return sorted({path.parent.name for home in HOMES for path in home.glob(f"*/{MANIFEST}")})
+
+
+def open_bundle(name: str | Path) -> Bundle:
+    """Find a bundle, check its description and every file it lists."""
+    folder = find_bundle(name)
+    raw = _read_manifest(folder / MANIFEST)
+    where = f"bundle {folder.name}: {MANIFEST}"
+    try:
+        manifest = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"{where} is not JSON ({error}); reinstall the bundle") from error
+    bundle = _parse(_Reader(manifest, where), folder, hashlib.sha256(raw).hexdigest())
+    for file, entry in bundle.files.items():
+        _verify(bundle, file, entry)
+    for graph in bundle.graphs.values():
+        _verify_external_data(bundle, graph)
+    return bundle
+
+
+def _read_manifest(path: Path) -> bytes:
+    size = path.stat().st_size
+    if path.is_symlink() or size > MANIFEST_BYTES_MAX:
+        raise BundleError(
+            f"{path}: expected a plain file of at most {MANIFEST_BYTES_MAX} bytes, got "
+            f"{'a symbolic link' if path.is_symlink() else f'{size} bytes'}; reinstall the bundle"
+        )
+    return path.read_bytes()
+
+
+class _Reader:
+    """Typed access to parsed JSON; every complaint says where it looked."""
+
+    def __init__(self, value: Any, where: str) -> None:
+        if not isinstance(value, dict):
+            raise BundleError(f"{where}: expected an object, got {type(value).__name__}")
+        self.value: dict[str, Any] = value
+        self.where = where
+
+    def at(self, key: str) -> _Reader:
+        return _Reader(self._get(key), f"{self.where}, {key!r}")
+
+    def text(self, key: str) -> str:
+        return str(self._typed(key, str, "a string"))
+
+    def integer(self, key: str, *, low: int = 1, high: int = 1 << 31) -> int:
+        value = self._typed(key, int, "an integer")
+        if not low <= value <= high:
+            raise BundleError(f"{self.where}: {key!r} is {value}, expected {low}..{high}")
+        return int(value)
+
+    def number(self, key: str, *, low: float, high: float) -> float:
+        value = self._typed(key, int | float, "a number")
+        if not low <= value <= high:
+            raise BundleError(f"{self.where}: {key!r} is {value}, expected {low}..{high}")
+        return float(value)
+
+    def numbers(self, key: str, count: int) -> list[float]:
+        value = self._typed(key, list, f"{count} numbers")
+        good = len(value) == count and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in value
+        )
+        if not good:
+            raise BundleError(f"{self.where}: {key!r}: expected {count} numbers, got {value!r:.80}")
+        return [float(v) for v in value]
+
+    def _typed(self, key: str, kind: Any, named: str) -> Any:
+        value = self._get(key)
+        if not isinstance(value, kind) or isinstance(value, bool):
+            raise BundleError(f"{self.where}: {key!r}: expected {named}, got {value!r:.80}")
+        return value
+
+    def _get(self, key: str) -> Any:
+        if key not in self.value:
+            raise BundleError(f"{self.where}: lacks {key!r}; it is damaged or of another version")
+        return self.value[key]
+
+
+def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
+    schema = root.integer("schema_version", low=0)
+    if schema != SCHEMA_VERSION:
+        raise BundleError(
+            f"{root.where}: schema_version {schema}, this gas-rt reads {SCHEMA_VERSION}; "
+            f"{'upgrade gas-rt' if schema > SCHEMA_VERSION else 'export the bundle again'}"
+        )
+    name = root.text("name")
+    if not NAME.fullmatch(name):
+        raise BundleError(f"{root.where}: bundle name {name!r}; expected {NAME.pattern}")
+    listing = root.at("files")
+    files = {}
+    for file in listing.value:
+        _check_relative(file, root.where)
+        entry = listing.at(file)
+        files[file] = FileEntry(entry.text("sha256"), entry.integer("bytes", low=0, high=1 << 40))
+    graphs = {
+        graph: _graph(root.at("graphs").at(graph), graph, folder, files)
+        for graph in root.at("graphs").value
+    }
+    body = root.text("body")
+    if body not in files:
+        raise BundleError(f"{root.where}: the body {body!r} is not among its files")
+    policies = root.value.get("policies", ["field"])
+    if not isinstance(policies, list) or not all(isinstance(p, str) for p in policies):
+        raise BundleError(f"{root.where}: 'policies': expected names, got {policies!r:.80}")
+    return Bundle(
+        name=name,
+        version=root.text("version"),
+        folder=folder,
+        sha256=sha256,
+        fingerprint=_fingerprint(files, root.value["config"]),
+        files=files,
+        graphs=graphs,
+        body=body,
+        config=_config(root.at("config")),
+        policies=tuple(policies),
+        manifest=root.value,
+    )
+
+
+def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
+    """Avatars outlive a changed demo picture, not a changed weight."""
+    kept = {name: entry.sha256 for name, entry in files.items() if not name.startswith("demo/")}
+    text = json.dumps([kept, config], sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _graph(spec: _Reader, name: str, folder: Path, files: Mapping[str, FileEntry]) -> GraphSpec:
+    file = spec.text("file")
+    if file not in files:
+        raise BundleError(f"{spec.where}: its file {file!r} is not among the bundle's files")
+    return GraphSpec(name, folder / file, _tensors(spec.at("inputs")), _tensors(spec.at("outputs")))
+
+
+def _tensors(specs: _Reader) -> dict[str, TensorSpec]:
+    tensors = {}
+    for name in specs.value:
+        tensor = specs.at(name)
+        shape, dtype = tensor.value.get("shape"), tensor.text("dtype")
+        if not isinstance(shape, list) or not all(
+            type(n) is int and 0 < n < 1 << 31 for n in shape
+        ):
+            raise BundleError(f"{tensor.where}: expected a static shape, got {shape!r:.80}")
+        if dtype not in DTYPES:
+            raise BundleError(f"{tensor.where}: dtype {dtype!r}; known are {DTYPES}")
+        tensors[name] = TensorSpec(tuple(shape), dtype)
+    return tensors
+
+
+def _config(config: _Reader) -> BundleConfig:
+    box, march, photo = config.at("canonical_box_m"), config.at("march"), config.at("photo")
+    lo, hi = box.numbers("lo", 3), box.numbers("hi", 3)
+    if not all(a < b for a, b in zip(lo, hi, strict=True)):
+        raise BundleError(f"{box.where}: lo {lo} is not below hi {hi}")
+    ranges = config.at("camera_ranges")
+    pairs = {name: ranges.numbers(name, 2) for name in ranges.value}
+    return BundleConfig(
+        resolution=config.integer("resolution", high=8192),
+        shell_radius_m=config.number("shell_radius_m", low=1e-3, high=1.0),
+        box_lo=np.array(lo, np.float32),
+        box_hi=np.array(hi, np.float32),
+        march_samples=march.integer("samples", low=2, high=4096),
+        box_margin_m=march.number("box_margin_m", low=0.0, high=1.0),
+        vertex_count=config.integer("vertex_count", high=1 << 20),
+        field_points=config.integer("field_points", high=1 << 24),
+        photo_side_px=photo.integer("side_px", high=8192),
+        visible_depth_tolerance_m=photo.number("visible_depth_tolerance_m", low=0.0, high=1.0),
+        camera_ranges={name: (pair[0], pair[1]) for name, pair in pairs.items()},
+    )
+
+
+def _check_relative(file: str, where: str) -> None:
+    path = PurePosixPath(file)
+    if (
+        not file
+        or path.is_absolute()
+        or ".." in path.parts
+        or "\\" in file
+        or "\0" in file
+        or str(path) != file
+    ):
+        raise BundleError(f"{where}: file name {file!r} leaves the bundle's folder; refused")
+
+
+def _verify(bundle: Bundle, file: str, entry: FileEntry) -> None:
+    """Compare a file with its entry; refuse symbolic links anywhere below the folder."""
+    path = bundle.folder / file
+    steps = [
+        bundle.folder.joinpath(*path.parts[len(bundle.folder.parts) : k + 1])
+        for k in range(len(bundle.folder.parts), len(path.parts))
+    ]
+    if any(step.is_symlink() for step in steps):
+        raise BundleError(f"bundle {bundle.label}: {file} is a symbolic link; refused")
+    if not path.is_file():
+        raise BundleError(f"bundle {bundle.label}: {file} is missing; reinstall the bundle")
+    size = path.stat().st_size
+    if size != entry.bytes:
+        raise BundleError(
+            f"bundle {bundle.label}: {file} has {size} bytes, expected {entry.bytes}; "
+            "reinstall the bundle"
+        )
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != entry.sha256:
+        raise BundleError(
+            f"bundle {bundle.label}: {file} was changed (SHA-256 {digest.hexdigest()[:12]}…, "
+            f"expected {entry.sha256[:12]}…); reinstall the bundle"
+        )
+
+
+def _verify_external_data(bundle: Bundle, graph: GraphSpec) -> None:
+    """Weights may lie only in files the bundle lists, inside their bounds."""
+    base = PurePosixPath(graph.path.relative_to(bundle.folder).as_posix()).parent
+    for data in external_data(graph.path.read_bytes()):
+        where = f"bundle {bundle.label}: graph {graph.name}, tensor {data.tensor!r}"
+        _check_relative(data.location, where)
+        file = (base / data.location).as_posix()
+        if file not in bundle.files:
+            raise BundleError(f"{where}: external data in {file!r}, which bundle.json doesn't list")
+        end = data.offset + (data.length or 0)
+        if end > bundle.files[file].bytes:
+            raise BundleError(
+                f"{where}: external data ends at byte {end} of {file}, "
+                f"which has {bundle.files[file].bytes}; export the bundle again"
+            )

@@ -1,0 +1,110 @@
+"""OpenVINO on the CPU: bf16 where the processor has it in hardware, else fp32."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt.core import BackendReport
+from gas_rt.engine.protocol import Graph, GraphSpec, Precision
+from gas_rt.errors import BackendError, ShapeError
+
+if TYPE_CHECKING:
+    import openvino
+
+__all__ = ["OpenVinoEngine", "OpenVinoGraph"]
+
+OUR_NAMES = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+
+
+class OpenVinoGraph:
+    """One compiled graph."""
+
+    def __init__(
+        self, spec: GraphSpec, compiled: openvino.CompiledModel, report: BackendReport
+    ) -> None:
+        self.spec = spec
+        self.report = report
+        self._request = compiled.create_infer_request()
+        self._running = threading.Lock()
+        # A port answers to several names where the compiler merged a no-op into it.
+        self._ports = {name: port for port in compiled.inputs for name in port.get_names()}
+        self._outputs = {name: port for port in compiled.outputs for name in port.get_names()}
+        for kind, have, want in (
+            ("input", self._ports, spec.inputs),
+            ("output", self._outputs, spec.outputs),
+        ):
+            if missing := sorted(set(want) - set(have)):
+                raise BackendError(
+                    f"graph {spec.name}: the ONNX file has no {kind} {missing[0]!r}, it has "
+                    f"{sorted(have)}; export the bundle again"
+                )
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run once; outputs are the caller's own."""
+        given: dict[Any, NDArray[Any]] = {}
+        for name, want in self.spec.inputs.items():
+            if name not in inputs:
+                raise ShapeError(f"graph {self.spec.name}: input {name!r} was not given")
+            array = inputs[name]
+            if array.shape != want.shape:
+                raise ShapeError(
+                    f"graph {self.spec.name}, input {name!r}: expected shape {list(want.shape)}, "
+                    f"got {list(array.shape)}"
+                )
+            if name in self._ports:  # the compiler removes an input that nothing reads
+                given[self._ports[name]] = np.ascontiguousarray(array, dtype=want.dtype)
+        with self._running:
+            try:
+                results = self._request.infer(given, share_inputs=True)
+            except RuntimeError as error:
+                raise BackendError(f"graph {self.spec.name}: OpenVINO failed: {error}") from error
+            return {name: np.array(results[self._outputs[name]]) for name in self.spec.outputs}
+
+
+class OpenVinoEngine:
+    """Compiles graphs for the CPU with a budget of threads."""
+
+    def __init__(self, *, threads: int, precision: Precision = "auto", requested: str) -> None:
+        import openvino
+
+        self._core = openvino.Core()
+        capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and not capable:
+            raise BackendError(
+                "precision bf16: this processor has no bf16 instructions, and emulating them is "
+                "slower than fp32; use precision 'auto' or 'fp32'"
+            )
+        use_bf16 = capable and precision != "fp32"
+        self._config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "INFERENCE_PRECISION_HINT": "bf16" if use_bf16 else "f32",
+            # Pinned threads would sit on the cores our own kernels' threads use.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._requested = requested
+        self.report = self._report("bf16" if use_bf16 else "fp32")
+
+    def load(self, spec: GraphSpec) -> Graph:
+        """Read and compile a graph."""
+        try:
+            model = self._core.read_model(str(spec.path))
+            compiled = self._core.compile_model(model, "CPU", self._config)
+            actual = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        except RuntimeError as error:
+            raise BackendError(
+                f"graph {spec.name}: OpenVINO cannot compile {spec.path.name}: {error}"
+            ) from error
+        return OpenVinoGraph(spec, compiled, self._report(OUR_NAMES.get(actual, actual)))
+
+    def close(self) -> None:
+        """Graphs free themselves; the engine holds no more than OpenVINO's core."""
+
+    def _report(self, precision: str) -> BackendReport:
+        return BackendReport(self._requested, "openvino", "cpu", precision)

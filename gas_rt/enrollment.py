@@ -1,0 +1,138 @@
+"""Enrolment: a photo and its body fit become an avatar."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from gas_rt.avatar import Avatar, BundleMark
+from gas_rt.body import BodyFit, BodyModel
+from gas_rt.body.photo import inverse_affine, vertex_inputs
+from gas_rt.core import F32, Camera, Pose
+from gas_rt.engine import Bundle, Engine, Graph
+from gas_rt.errors import BundleError
+from gas_rt.field.bake import BakeConfig, CanonicalBody, bake
+from gas_rt.field.teacher import FEATURES, PhotoGeometry, Teacher, anchors
+from gas_rt.kernels import PosedShell
+from gas_rt.photo import ModelPhoto, PictureLike, fit_to_model, read_photo
+
+__all__ = ["ModelParts", "enroll", "teacher_for"]
+
+Progress = Callable[[float, str], None]
+log = logging.getLogger("gas_rt")
+
+
+class ModelParts:
+    """What a loaded model consists of: bundle, body, engine, and graphs compiled when needed."""
+
+    def __init__(self, bundle: Bundle, engine: Engine, *, threads: int) -> None:
+        self.bundle = bundle
+        self.engine = engine
+        self.threads = threads
+        self.body = BodyModel.open(bundle.path(bundle.body))
+        count, expected = self.body.vertex_count, bundle.config.vertex_count
+        if count != expected:
+            raise BundleError(
+                f"bundle {bundle.label}: its body has {count} vertices, its graphs take {expected}"
+            )
+        self._graphs: dict[str, Graph] = {}
+        self._anchors: PosedShell | None = None
+        self._making = threading.Lock()
+
+    def graph(self, name: str) -> Graph:
+        """A compiled graph."""
+        with self._making:
+            if name not in self._graphs:
+                self._graphs[name] = self.engine.load(self.bundle.graph(name))
+            return self._graphs[name]
+
+    def anchors(self) -> PosedShell:
+        """What tells the nearest canonical vertex of a point."""
+        with self._making:
+            if self._anchors is None:
+                self._anchors = anchors(
+                    self.body.canonical().vertices,
+                    radius_m=self.bundle.config.shell_radius_m,
+                    threads=self.threads,
+                )
+            return self._anchors
+
+    def canonical_body(self) -> CanonicalBody:
+        """The body that fields are baked around."""
+        canonical = self.body.canonical()
+        return CanonicalBody(canonical.vertices, canonical.normals, self.body.faces)
+
+
+def enroll(
+    parts: ModelParts,
+    image: PictureLike,
+    body_fit: BodyFit,
+    mask: PictureLike | None = None,
+    *,
+    config: BakeConfig,
+    progress: Progress | None = None,
+) -> Avatar:
+    """Make an avatar; see `gas_rt.Model.enroll`."""
+    tell = progress or (lambda share, doing: None)
+    tell(0.0, "reading the photo")
+    bundle = parts.bundle.config
+    photo = read_photo(image, mask)
+    if photo.mask_source != "given":
+        log.info("enroll: no mask was given; it is taken from the photo's %s", photo.mask_source)
+    fill = bundle.camera_ranges.get("fill")
+    fitted = fit_to_model(photo, body_fit.camera, side_px=bundle.photo_side_px, fill=fill)
+    tell(0.02, "encoding the photo")
+    features = _encode(parts, fitted, body_fit.betas, body_fit.pose)
+    field = bake(
+        teacher_for(parts, features, body_fit.betas, body_fit.pose, fitted.camera),
+        parts.canonical_body(),
+        anchor_shell=parts.anchors(),
+        box=(bundle.box_lo, bundle.box_hi),
+        radius_m=bundle.shell_radius_m,
+        config=config,
+        threads=parts.threads,
+        progress=lambda share, doing: tell(0.05 + 0.95 * share, doing),
+    )
+    return Avatar(
+        bundle=BundleMark.of(parts.bundle),
+        betas=body_fit.betas,
+        pose=body_fit.pose,
+        camera=fitted.camera,
+        rgb=fitted.rgb,
+        mask=fitted.mask,
+        field=field.field,
+        occupancy=field.occupancy,
+        features=features,
+    )
+
+
+def teacher_for(
+    parts: ModelParts, features: Mapping[str, F32], betas: F32, pose: Pose, camera: Camera
+) -> Teacher:
+    """The exact field of a person whose photo was taken by `camera` in `pose`."""
+    posed = parts.body.pose(betas, pose)
+    return Teacher(
+        parts.graph("nerf_field").run,
+        features,
+        photo=PhotoGeometry(inverse_affine(parts.body.inverse_maps(posed)), camera),
+        anchor_shell=parts.anchors(),
+        points=parts.bundle.config.field_points,
+    )
+
+
+def _encode(parts: ModelParts, photo: ModelPhoto, betas: F32, pose: Pose) -> dict[str, F32]:
+    """The encoder's outputs, rounded as the avatar file stores them.
+
+    Rounding here makes a freshly enrolled avatar and the same one read from its file equal.
+    """
+    posed = parts.body.pose(betas, pose)
+    uv, visible = vertex_inputs(
+        posed.vertices, posed.normals, parts.body.faces, photo.camera, threads=parts.threads
+    )
+    out = parts.graph("nerf_encoder").run(
+        {"image": photo.tensor, "vertex_uv": uv, "vertex_visible": visible}
+    )
+    return {name: out[name].astype(np.float16).astype(np.float32) for name in FEATURES}

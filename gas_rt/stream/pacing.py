@@ -1,0 +1,63 @@
+"""Cadence and deadlines: state machines that take the time as an argument."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DeadlineMeter", "Pacer", "period_of"]
+
+# A tick this much too late is not caught up with: the cadence starts anew from it. One period
+# keeps short stalls on the grid and turns a long one into a single gap instead of a burst.
+REANCHOR_PERIODS = 1
+
+
+def period_of(fps: float) -> int:
+    """Nanoseconds between two frames at `fps`."""
+    return round(1e9 / fps)
+
+
+@dataclass
+class Pacer:
+    """Says when the next frame may start, so that starts lie on a grid of `period_ns`."""
+
+    period_ns: int
+    next_ns: int | None = None
+
+    def wait_ns(self, now_ns: int) -> int:
+        """How long to wait before the next start; 0 if it is due."""
+        return 0 if self.next_ns is None else max(0, self.next_ns - now_ns)
+
+    def start(self, now_ns: int) -> int:
+        """Record a start at or after its due time; returns the tick it belongs to."""
+        tick = now_ns if self.next_ns is None else self.next_ns
+        if now_ns - tick > REANCHOR_PERIODS * self.period_ns:
+            tick = now_ns
+        self.next_ns = tick + self.period_ns
+        return tick
+
+    def reset(self) -> None:
+        """Forget the grid; the next start founds a new one."""
+        self.next_ns = None
+
+
+@dataclass
+class DeadlineMeter:
+    """Counts frames that came later than one period after the frame before."""
+
+    period_ns: int
+    previous_ns: int | None = None
+    frames: int = 0
+    missed: int = 0
+
+    def frame(self, ready_ns: int) -> bool:
+        """Record a frame; True if it missed its deadline. The first frame has none."""
+        late = self.previous_ns is not None and ready_ns - self.previous_ns > self.period_ns
+        self.previous_ns = ready_ns
+        self.frames += 1
+        self.missed += late
+        return late
+
+    @property
+    def miss_ratio(self) -> float:
+        """Missed deadlines over deadlines; 0 before the second frame."""
+        return self.missed / (self.frames - 1) if self.frames > 1 else 0.0

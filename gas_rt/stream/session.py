@@ -1,0 +1,316 @@
+"""The session: push poses and cameras in, take frames out, never wait unless asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import get_args
+
+from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Task
+from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.pacing import DeadlineMeter, period_of
+from gas_rt.stream.pipeline import QUEUE_PLANS, Clock, Pipeline
+from gas_rt.stream.stages import Stage
+
+__all__ = ["Session", "SessionConfig", "SessionStats"]
+
+# How far ahead of our clock a capture time may lie: clocks on one machine agree much better, and
+# a wall clock handed over by mistake is decades ahead.
+CLOCK_SLACK_NS = 1_000_000_000
+AGES_KEPT = 4096  # of a session's age-of-pose samples, so that hours of streaming stay flat
+FPS_MAX = 1000.0
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """What a session promises.
+
+    Attributes
+    ----------
+    policy : the window policy that makes the frames.
+    task : what requests show that don't say it themselves.
+    fps : the rate frames are wanted at: deadlines, and the cadence of ``paced``.
+    on_late : ``freshest`` drops stale poses, ``lossless`` refuses new ones, ``paced`` keeps a
+        steady cadence with the newest pose.
+    pipelined : False runs all stages on one thread.
+    """
+
+    policy: str = "field"
+    task: Task = "pose"
+    fps: float = 25.0
+    on_late: OnLate = "freshest"
+    pipelined: bool = True
+
+    def __post_init__(self) -> None:
+        if self.task not in get_args(Task):
+            raise InputError(f"task: expected one of {list(get_args(Task))}, got {self.task!r}")
+        if self.on_late not in get_args(OnLate):
+            raise InputError(
+                f"on_late: expected one of {list(get_args(OnLate))}, got {self.on_late!r}"
+            )
+        if not 0 < self.fps <= FPS_MAX:
+            raise InputError(f"fps: expected a rate in (0, {FPS_MAX:g}], got {self.fps!r}")
+
+
+@dataclass(frozen=True)
+class SessionStats:
+    """Counts since the session opened: ``accepted = delivered + dropped + in_flight``."""
+
+    accepted: int
+    refused: int
+    delivered: int
+    dropped: int
+    dropped_by_reason: dict[str, int]
+    in_flight: int
+    deadline_miss: float
+    age_ms: tuple[float, ...]
+
+
+class Session:
+    """A live stream of one avatar. Get one from ``model.session()``; close it, or use ``with``.
+
+    `push` and `poll` may be called from different threads; neither waits for a frame to be made.
+    """
+
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        config: SessionConfig,
+        *,
+        backend: BackendReport,
+        camera_problems: Callable[[Camera, Pose], list[str]] | None = None,
+        on_close: Callable[[Session], None] | None = None,
+        clock: Clock = time.monotonic_ns,
+    ) -> None:
+        self.config = config
+        self.backend = backend
+        self._clock = clock
+        self._camera_problems = camera_problems
+        self._on_close = on_close
+        self._warned: set[str] = set()
+        self._ages_ms: deque[float] = deque(maxlen=AGES_KEPT)
+        self._deadlines = DeadlineMeter(period_of(config.fps))
+        self._meters = threading.Lock()
+        self._pipeline = Pipeline(
+            stages,
+            plan=QUEUE_PLANS[config.on_late],
+            period_ns=period_of(config.fps),
+            pipelined=config.pipelined,
+            clock=clock,
+        )
+
+    # ---- in --------------------------------------------------------------------------------
+
+    def push(
+        self,
+        pose: Pose,
+        camera: Camera,
+        *,
+        captured_ns: int | None = None,
+        task: Task | None = None,
+    ) -> bool:
+        """Hand over a pose and a camera without waiting.
+
+        Returns False if it was not accepted: lossless, and the queue is full. `captured_ns` is
+        when the pose was captured on the clock of ``time.monotonic_ns``, by default now.
+        """
+        return self.push_request(Request(pose, camera, captured_ns, task))
+
+    def push_request(self, request: Request) -> bool:
+        """`push` for a request that is already one object."""
+        self._check(request)
+        return self._pipeline.offer(request, captured_ns=request.captured_ns)
+
+    def push_wait(
+        self,
+        pose: Pose,
+        camera: Camera,
+        *,
+        timeout_s: float | None = None,
+        captured_ns: int | None = None,
+        task: Task | None = None,
+    ) -> bool:
+        """`push` that waits up to `timeout_s` (None: as long as it takes) to be accepted."""
+        request = Request(pose, camera, captured_ns, task)
+        return self.push_wait_request(request, timeout_s=timeout_s)
+
+    def push_wait_request(self, request: Request, *, timeout_s: float | None = None) -> bool:
+        """`push_wait` for a request that is already one object."""
+        self._check(request)
+        end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
+        while not self._pipeline.offer(request, captured_ns=request.captured_ns):
+            left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
+            if left_s is not None and left_s <= 0:
+                return False
+            self._pipeline.wait(lambda: self._pipeline.has_room, timeout_s=left_s)
+        return True
+
+    async def push_async(self, request: Request) -> None:
+        """`push_wait` without a timeout that doesn't block the event loop."""
+        self._check(request)
+        with self._woken() as changed:
+            while True:
+                changed.clear()
+                if self._pipeline.offer(request, captured_ns=request.captured_ns):
+                    return
+                await changed.wait()
+
+    def finish(self) -> None:
+        """Promise no more poses: iteration ends once what is in flight has come out."""
+        self._pipeline.finish()
+
+    def reset(self) -> None:
+        """Drop every pose and frame in flight; the next push starts afresh."""
+        self._pipeline.reset()
+        with self._meters:
+            self._deadlines.previous_ns = None
+
+    # ---- out -------------------------------------------------------------------------------
+
+    def poll(self) -> Frame | None:
+        """The next frame, or None if none is ready. Never waits."""
+        return self._take()[0]
+
+    def wait(self, *, timeout_s: float | None = None) -> Frame | None:
+        """The next frame; None after `timeout_s`, or when no further frame will come."""
+        end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
+        pipeline = self._pipeline
+        while True:
+            frame, early_ns = self._take()
+            if frame is not None or pipeline.drained:
+                return frame
+            left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
+            if left_s is not None and left_s <= 0:
+                return None
+            if early_ns is not None:  # a paced frame that waits for its time
+                left_s = min(early_ns / 1e9, left_s if left_s is not None else early_ns / 1e9)
+                pipeline.wait(lambda: False, timeout_s=left_s)
+            else:
+                pipeline.wait(lambda: pipeline.has_frame or pipeline.drained, timeout_s=left_s)
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames as they become ready, until `finish` and the last of them, or `close`."""
+        while not self.closed:
+            try:
+                frame = self.wait()
+            except SessionError:
+                if self.closed:  # by another thread, while we waited
+                    return
+                raise
+            if frame is None:
+                return
+            yield frame
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        """As iteration, without blocking the event loop."""
+        with self._woken() as changed:
+            while not self.closed:
+                changed.clear()
+                frame, early_ns = self._take()
+                if frame is not None:
+                    yield frame
+                elif self._pipeline.drained:
+                    return
+                else:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(
+                            changed.wait(), None if early_ns is None else early_ns / 1e9
+                        )
+
+    # ---- the end ---------------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session has ended, by `close` or because a stage failed and was reported."""
+        return self._pipeline.closed and self._pipeline.error is None
+
+    def close(self) -> None:
+        """Drop what is in flight, end the threads, free the stages. May be repeated."""
+        self._pipeline.close()
+        if self._on_close is not None:
+            self._on_close(self)
+            self._on_close = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+        if kind is None:
+            self._pipeline.raise_error()
+
+    def stats(self) -> SessionStats:
+        """Counts and the ages of the latest frames."""
+        ledger = self._pipeline.ledger_copy()
+        with self._meters:
+            deadline_miss, ages_ms = self._deadlines.miss_ratio, tuple(self._ages_ms)
+        return SessionStats(
+            accepted=ledger.accepted,
+            refused=ledger.refused,
+            delivered=ledger.delivered,
+            dropped=ledger.dropped_total,
+            dropped_by_reason={str(k): n for k, n in ledger.dropped.items()},
+            in_flight=ledger.in_flight,
+            deadline_miss=deadline_miss,
+            age_ms=ages_ms,
+        )
+
+    # ---- inside ----------------------------------------------------------------------------
+
+    @contextmanager
+    def _woken(self) -> Iterator[asyncio.Event]:
+        """An event of the running loop that every change in the pipeline sets."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop may have closed under us
+                loop.call_soon_threadsafe(changed.set)
+
+        stop = self._pipeline.listen(wake)
+        try:
+            yield changed
+        finally:
+            stop()
+
+    def _take(self) -> tuple[Frame | None, int | None]:
+        frame, early_ns = self._pipeline.take()
+        if frame is not None:
+            with self._meters:
+                self._deadlines.frame(frame.timings.ready_ns)
+                self._ages_ms.append(frame.timings.age_ms)
+        return frame, early_ns
+
+    def _check(self, request: Request) -> None:
+        if not isinstance(request.pose, Pose) or not isinstance(request.camera, Camera):
+            raise ShapeError(
+                "push: expected a gas_rt.Pose and a gas_rt.Camera, got "
+                f"{type(request.pose).__name__} and {type(request.camera).__name__}"
+            )
+        if request.task is not None and request.task not in get_args(Task):
+            raise InputError(f"task: expected one of {list(get_args(Task))}, got {request.task!r}")
+        if request.captured_ns is not None:
+            ahead_ns = request.captured_ns - self._clock()
+            if ahead_ns > CLOCK_SLACK_NS:
+                raise InputError(
+                    f"captured_ns: lies {ahead_ns / 1e9:.1f} s in the future; "
+                    "take it from time.monotonic_ns()"
+                )
+        if self._camera_problems is not None:
+            for problem in self._camera_problems(request.camera, request.pose):
+                kind = problem.partition(" ")[0]
+                if kind not in self._warned:
+                    self._warned.add(kind)
+                    warnings.warn(problem, GasRtWarning, stacklevel=3)

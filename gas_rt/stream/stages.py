@@ -1,0 +1,101 @@
+"""What a stage of a session is, and the job it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from gas_rt.core import U8, Frame, FrameTimings, Level, Request
+
+__all__ = ["Chain", "Job", "Picture", "Stage"]
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A finished picture: rgb [H, W, 3] and alpha [H, W], uint8."""
+
+    rgb: U8
+    alpha: U8
+    level: Level
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One accepted request on its way through the stages.
+
+    `payload` is what the stage before made of it; `generation` counts the session's resets, so
+    that work begun before a reset can be told from work after it.
+    """
+
+    index: int
+    generation: int
+    request: Request
+    captured_ns: int
+    pushed_ns: int
+    not_before_ns: int = 0
+    payload: Any = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+
+    def after(self, stage: str, payload: Any, *, elapsed_ns: int) -> Job:
+        """The same job after `stage` took `elapsed_ns` to make `payload`."""
+        stages_ms = {**self.stages_ms, stage: elapsed_ns / 1e6}
+        return replace(self, payload=payload, stages_ms=stages_ms)
+
+    def due(self, not_before_ns: int) -> Job:
+        """The same job, whose frame is not to be shown before `not_before_ns`."""
+        return replace(self, not_before_ns=not_before_ns)
+
+    def frame(self, ready_ns: int) -> Frame:
+        """The frame of a job whose payload is a finished picture."""
+        picture = self.payload
+        assert isinstance(picture, Picture), "the last stage must make a Picture"
+        timings = FrameTimings(self.captured_ns, self.pushed_ns, ready_ns, self.stages_ms)
+        return Frame(picture.rgb, picture.alpha, self.index, self.request, timings, picture.level)
+
+
+class Stage(Protocol):
+    """One step of a session, run on one thread at a time.
+
+    `process` may return fewer jobs than it was given, and later ones for them: a window policy
+    holds frames back until they are clean.
+    """
+
+    name: str
+
+    def process(self, job: Job) -> Iterable[Job]:
+        """The jobs that are ready for the next stage now that `job` has arrived."""
+        ...
+
+    def reset(self) -> None:
+        """Forget jobs that were held back."""
+        ...
+
+    def close(self) -> None:
+        """Free what the stage owns."""
+        ...
+
+
+class Chain:
+    """Several stages run one after the other on one thread: a session without pipelining."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self.name = "+".join(stage.name for stage in stages)
+        self._stages = tuple(stages)
+
+    def process(self, job: Job) -> Iterable[Job]:
+        """Run `job` through every stage."""
+        jobs: list[Job] = [job]
+        for stage in self._stages:
+            jobs = [made for waiting in jobs for made in stage.process(waiting)]
+        return jobs
+
+    def reset(self) -> None:
+        """Reset every stage."""
+        for stage in self._stages:
+            stage.reset()
+
+    def close(self) -> None:
+        """Close every stage."""
+        for stage in self._stages:
+            stage.close()

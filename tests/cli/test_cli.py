@@ -1,0 +1,352 @@
+"""The verbs: results, --json, exit status, and one clear line for bad input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from gas_rt import Avatar
+from gas_rt.cli import main
+from tests.toy_bundle import manifest_of, rewrite
+from tests.toy_person import QUICK_BAKE, ToyPerson, person_files
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def files(person: ToyPerson, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return person_files(tmp_path_factory.mktemp("person"), person)
+
+
+@pytest.fixture(scope="module")
+def avatar_file(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("avatar") / "a.avatar"
+    avatar.save(path)
+    return path
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gas_rt.model.BakeConfig", lambda: QUICK_BAKE)
+
+
+def gas_rt(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def refused(capsys: Capture, *arguments: object) -> str:
+    """The one line a bad call prints."""
+    assert gas_rt(*arguments) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.strip().splitlines()
+    assert len(lines) == 1, err
+    assert lines[0].startswith("gas-rt: error: ")
+    assert "Traceback" not in err
+    return lines[0]
+
+
+def model_flags(folder: Path) -> list[str]:
+    return ["--model", str(folder), "--threads", "2", "--precision", "fp32"]
+
+
+def film_frames(path: Path) -> list[np.ndarray]:
+    with av.open(str(path)) as film:
+        return [f.to_ndarray(format="rgb24") for f in film.decode(video=0)]
+
+
+# ---- enroll ---------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_enroll_then_render(toy_folder: Path, files: Path, tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "p.avatar"
+    flags = model_flags(toy_folder)
+    assert (
+        gas_rt("enroll", files / "photo.png", "--body", files / "fit.npz", "-o", out, *flags) == 0
+    )
+    assert "p.avatar" in capsys.readouterr().out
+    film = tmp_path / "o.mp4"
+    motion = files / "motion.npz"
+    call = ("render", out, "--motion", motion, "-o", film, "--size", 64, "--json", *flags)
+    assert gas_rt(*call) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert captured.err == ""
+    assert report["command"][:2] == ["gas-rt", "render"]
+    assert report["runs"][0]["frames"] == 20
+    assert report["runs"][0]["resolution"] == [64, 64]
+    frames = film_frames(film)
+    assert len(frames) == 20
+    # Somebody is in every picture and nobody is cut off: the border stays dark.
+    for frame in frames:
+        assert frame.mean() > 5
+        assert max(frame[:1].mean(), frame[-1:].mean(), frame[:, :1].mean()) < 12
+
+
+def test_enroll_refuses(toy_folder: Path, files: Path, tmp_path: Path, capsys: Capture) -> None:
+    flags = model_flags(toy_folder)
+    photo, fit, out = files / "photo.png", files / "fit.npz", tmp_path / "a.avatar"
+    (tmp_path / "text.png").write_text("hello")
+    Image.new("L", (64, 64), 255).save(tmp_path / "small.png")
+    assert "not a PNG" in refused(
+        capsys, "enroll", tmp_path / "text.png", "--body", fit, "-o", out, *flags
+    )
+    assert "mask: is 64×64, the photo 128×128" in refused(
+        capsys, "enroll", photo, "--body", fit, "--mask", tmp_path / "small.png", "-o", out, *flags
+    )
+    assert "not an .npz archive" in refused(
+        capsys, "enroll", photo, "--body", photo, "-o", out, *flags
+    )
+    assert "does not exist; create it first" in refused(
+        capsys, "enroll", photo, "--body", fit, "-o", tmp_path / "none" / "a", *flags
+    )
+    assert not out.exists()
+
+
+def test_a_bundle_with_a_changed_byte(
+    toy_folder: Path, files: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder = shutil.copytree(toy_folder, tmp_path / "toy")
+    content = bytearray((folder / "nerf_field.onnx").read_bytes())
+    content[100] ^= 1
+    (folder / "nerf_field.onnx").write_bytes(content)
+    line = refused(
+        capsys,
+        *("enroll", files / "photo.png", "--body", files / "fit.npz"),
+        *("-o", tmp_path / "a", "--model", folder),
+    )
+    assert "nerf_field.onnx was changed" in line
+
+
+# ---- render ---------------------------------------------------------------------------------
+
+
+def test_render_an_orbit(
+    toy_folder: Path, avatar_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    film, report = tmp_path / "o.mp4", tmp_path / "r.json"
+    flags = model_flags(toy_folder)
+    call = ("--orbit", "-o", film, "--size", 48, "--frames", 8, "--mode", "baked", *flags)
+    assert gas_rt("render", avatar_file, *call, "--report", report) == 0
+    assert "8 frames, 48×48" in capsys.readouterr().out
+    assert len(film_frames(film)) == 8
+    assert json.loads(report.read_text())["runs"][0]["task"] == "view"
+
+
+def short_motion(tmp_path: Path, **change: Any) -> Path:
+    arrays: dict[str, Any] = {
+        "poses": np.zeros((4, 72), np.float32),
+        "trans": np.zeros((4, 3), np.float32),
+        "mocap_framerate": np.float64(25),
+    }
+    np.savez(tmp_path / "m.npz", **{**arrays, **change})
+    return tmp_path / "m.npz"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"poses": np.zeros((4, 70), np.float32)}, "70 values per frame"),
+        ({"poses": np.zeros((0, 72), np.float32), "trans": np.zeros((0, 3))}, "empty"),
+        ({"poses": np.full((4, 72), np.nan, np.float32)}, "NaN"),
+        ({"mocap_framerate": np.float64(0)}, "mocap_framerate"),
+    ],
+)
+def test_a_bad_motion(
+    toy_folder: Path,
+    avatar_file: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    change: dict[str, Any],
+    message: str,
+) -> None:
+    motion = short_motion(tmp_path, **change)
+    film = tmp_path / "o.mp4"
+    line = refused(
+        capsys, "render", avatar_file, "--motion", motion, "-o", film, *model_flags(toy_folder)
+    )
+    assert message in line
+    assert not film.exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--frames", "0"], "--frames: expected at least 1, got 0"),
+        (["--size", "0"], "--size: expected at least 16, got 0"),
+        (["--policy", "diagonal"], "policy 'diagonal': bundle toy 0.0.1 supports field"),
+        (["--mode", "pretty"], "mode: expected one of"),
+        (["--fps", "-3"], "fps: expected a rate"),
+        (["--backend", "abacus"], "backend 'abacus': unknown"),
+        (["--precision", "int1"], "precision 'int1': unknown"),
+        (["--threads", "0"], "threads: expected 1..1024"),
+    ],
+)
+def test_bad_render_flags(
+    toy_folder: Path,
+    avatar_file: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    flags: list[str],
+    message: str,
+) -> None:
+    base = ("--orbit", "-o", tmp_path / "o.mp4", *model_flags(toy_folder))
+    assert message in refused(capsys, "render", avatar_file, *base, *flags)
+
+
+def test_render_refuses_damaged_and_foreign_avatars(
+    toy_folder: Path, avatar_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    def attempt(path: Path, folder: Path = toy_folder) -> str:
+        flags = ("--orbit", "-o", tmp_path / "o.mp4", *model_flags(folder))
+        return refused(capsys, "render", path, *flags)
+
+    assert "No such file" in attempt(tmp_path / "none.avatar")
+    (tmp_path / "cut.avatar").write_bytes(avatar_file.read_bytes()[:-100])
+    assert "truncated" in attempt(tmp_path / "cut.avatar")
+    (tmp_path / "photo.avatar").write_bytes(b"\x89PNG\r\n\x1a\n" * 20)
+    assert "not a gas-rt avatar" in attempt(tmp_path / "photo.avatar")
+    other = shutil.copytree(toy_folder, tmp_path / "other")
+    manifest = manifest_of(other)
+    manifest["version"] = "0.0.2"
+    rewrite(other, manifest)
+    assert "was enrolled with bundle toy 0.0.1" in attempt(avatar_file, other)
+
+
+# ---- demo -----------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("quick")
+def test_demo_writes_film_sheet_and_report(
+    toy_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    for name, value in {
+        "FILM_SIDE": 48,
+        "FPS": 200.0,
+        "ORBIT_FRAMES": 6,
+        "MOTION_FRAMES": 6,
+        "SPEED_FRAMES": 4,
+        "SPEED_SIDES": (32,),
+    }.items():
+        monkeypatch.setattr(f"gas_rt.cli.demo.{name}", value)
+    folder = shutil.copytree(toy_folder, tmp_path / "toy")
+    shutil.copytree(files, folder / "demo")
+    rewrite(folder, manifest_of(folder))
+    out = tmp_path / "out"
+    assert gas_rt("demo", "--out", out, "--json", *model_flags(folder)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((out / "report.json").read_text())
+    names = [run["name"] for run in report["runs"]]
+    assert names == ["orbit", "motion", "throughput 32"]
+    assert all(run["dropped"] == 0 for run in report["runs"])
+    assert report["enroll_s"] > 0
+    assert len(film_frames(out / "demo.mp4")) == 12
+    with Image.open(out / "contact_sheet.png") as sheet:
+        assert sheet.width > 5 * 150
+        assert sheet.height > 6 * 150
+
+
+def test_demo_without_a_person(toy_folder: Path, tmp_path: Path, capsys: Capture) -> None:
+    line = refused(capsys, "demo", "--out", tmp_path / "out", *model_flags(toy_folder))
+    assert "has no file 'demo/photo.png'" in line
+
+
+# ---- inspect and doctor -----------------------------------------------------------------------
+
+
+def test_inspect_tells_what_each_file_is(
+    toy_folder: Path, files: Path, avatar_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    def kind(path: Path) -> dict[str, Any]:
+        assert gas_rt("inspect", path, "--json") == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert kind(toy_folder)["kind"] == kind(toy_folder / "bundle.json")["kind"] == "bundle"
+    assert kind(avatar_file)["kind"] == "avatar"
+    assert kind(toy_folder / "body.npz")["vertices"] == 920
+    assert kind(files / "fit.npz")["picture"] == [128, 128]
+    motion = kind(files / "motion.npz")
+    assert (motion["kind"], motion["frames"], motion["fps"]) == ("motion", 20, 25.0)
+    assert gas_rt("inspect", avatar_file) == 0
+    assert "avatar" in capsys.readouterr().out
+
+
+def test_inspect_refuses(tmp_path: Path, capsys: Capture) -> None:
+    assert "no such file" in refused(capsys, "inspect", tmp_path / "none")
+    (tmp_path / "x.npz").write_text("hello")
+    assert "not an .npz archive" in refused(capsys, "inspect", tmp_path / "x.npz")
+    np.savez(tmp_path / "y.npz", a=np.zeros(3))
+    assert "neither a body" in refused(capsys, "inspect", tmp_path / "y.npz")
+    (tmp_path / "z.txt").write_text("hello")
+    assert "not a gas-rt avatar" in refused(capsys, "inspect", tmp_path / "z.txt")
+    assert "neither a shipped bundle" in refused(capsys, "inspect", tmp_path)
+
+
+def test_doctor_tells_of_this_machine(
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("gas_rt.engine.bundle.HOMES", (toy_folder.parent,))
+    assert gas_rt("doctor", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["missing"] == []
+    assert found["bundles"][0]["name"] == "toy"
+    assert isinstance(found["machine"]["openvino"]["bf16"], bool)
+    assert found["machine"]["kernel_isa"]
+    assert gas_rt("doctor") == 0
+    assert "nothing is missing" in capsys.readouterr().out
+
+
+def test_doctor_says_how_to_add_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("gas_rt.engine.bundle.HOMES", (tmp_path,))
+    monkeypatch.setitem(
+        __import__("gas_rt.cli.doctor").cli.doctor.NEEDED, "no_such_module", "thing"
+    )
+    assert gas_rt("doctor", "--json") == 1
+    missing = json.loads(capsys.readouterr().out)["missing"]
+    assert {"what": "Python package thing", "remedy": "run 'pip install thing'"} in missing
+    assert any("bundle" in m["what"] for m in missing)
+
+
+# ---- the frame around the verbs -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["enroll"], ["render", "a"], ["render", "a", "--frames", "x"]]
+)
+def test_usage_errors_exit_with_2(arguments: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as info:
+        main(arguments)
+    assert info.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: Capture) -> None:
+    for flag in ("--help", "--version"):
+        with pytest.raises(SystemExit) as info:
+            main([flag])
+        assert info.value.code == 0
+    out = capsys.readouterr().out
+    for verb in ("demo", "enroll", "render", "inspect", "doctor"):
+        assert verb in out
+
+
+def test_errors_with_json_are_one_document(tmp_path: Path, capsys: Capture) -> None:
+    assert gas_rt("inspect", tmp_path / "none", "--json") == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["error"]["type"] == "FileError"
+
+
+def test_a_broken_bvh_is_named(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "m.bvh").write_text("not a skeleton")
+    assert "m.bvh" in refused(capsys, "inspect", tmp_path / "m.bvh")

@@ -1,0 +1,121 @@
+"""Where a bake looks, and that it finds what it is shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gas_rt.core import Camera
+from gas_rt.field.bake import BakeConfig, CanonicalBody, bake, shell_points
+from gas_rt.field.teacher import PhotoGeometry, Teacher, anchors
+from gas_rt.kernels import HashGridConfig, field_forward
+from tests.toy_body import toy_body
+
+RADIUS_M = 0.06
+CONFIG = BakeConfig(
+    grid=HashGridConfig(levels=6, log2_table=13), pool=60_000, batch=8192, steps=150
+)
+
+
+@pytest.fixture(scope="module")
+def body() -> CanonicalBody:
+    model = toy_body()
+    canonical = model.canonical()
+    return CanonicalBody(canonical.vertices, canonical.normals, model.faces)
+
+
+def painted(body: CanonicalBody, *, points: int = 4096) -> Teacher:
+    """A teacher whose colour is a ramp along x and y, opaque where x is positive."""
+
+    def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        x = inputs["x_can"]
+        assert len(x) == points
+        rgb = np.stack([0.5 + 0.4 * x[:, 0], 0.5 + 0.3 * x[:, 1], 0 * x[:, 0]], 1)
+        return {"sigma": np.where(x[:, 0] > 0, 200.0, 0.0).astype(np.float32), "rgb": rgb}
+
+    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(body.vertices), 1, 1))
+    k = np.array([[100, 0, 32], [0, 100, 32], [0, 0, 1]], np.float32)
+    camera = Camera(k, np.eye(3, dtype=np.float32), np.array([0, 0, 3], np.float32), 64, 64)
+    empty = np.zeros((1, 1), np.float32)
+    return Teacher(
+        run,
+        {"planes": empty, "image_features": empty, "vertex_features": empty},
+        photo=PhotoGeometry(still, camera),
+        anchor_shell=anchors(body.vertices, radius_m=RADIUS_M, threads=1),
+        points=points,
+    )
+
+
+def test_points_lie_in_the_shell_and_mostly_near_the_body(body: CanonicalBody) -> None:
+    x, d = shell_points(
+        body, 20_000, radius_m=RADIUS_M, config=CONFIG, rng=np.random.default_rng(0)
+    )
+    nearest, _ = anchors(body.vertices, radius_m=RADIUS_M, threads=1).query(x)
+    assert (nearest >= 0).all()  # within twice the radius
+    np.testing.assert_allclose(np.linalg.norm(d, axis=1), 1, atol=1e-5)
+    distance = np.linalg.norm(x - body.vertices[nearest], axis=1)
+    assert np.median(distance) < 0.8 * RADIUS_M
+    facing = ((d * body.normals[nearest]).sum(1) < 0).mean()
+    assert facing > 0.75
+
+
+def test_a_bake_learns_its_teacher(body: CanonicalBody) -> None:
+    reach = RADIUS_M + 0.02
+    teacher = painted(body)
+    baked = bake(
+        teacher,
+        body,
+        anchor_shell=anchors(body.vertices, radius_m=RADIUS_M, threads=1),
+        box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
+        radius_m=RADIUS_M,
+        config=CONFIG,
+        threads=2,
+    )
+    x, d = shell_points(body, 5_000, radius_m=RADIUS_M, config=CONFIG, rng=np.random.default_rng(9))
+    sigma, rgb = field_forward(baked.field, x, d)
+    expected_sigma, expected_rgb = teacher.query(x, d)
+    clear = np.abs(x[:, 0]) > 0.02
+    opaque = expected_sigma > 0
+    assert np.median(sigma[opaque & clear]) > 50
+    assert np.median(sigma[~opaque & clear]) < 1
+    assert np.abs(rgb - expected_rgb)[opaque & clear].mean() < 0.03
+    cells = baked.occupancy.cells()
+    assert 0 < cells.mean() < 0.3
+    half = cells.shape[2] // 2
+    assert cells[:, :, half:].sum() > 5 * cells[:, :, : half - 2].sum()
+
+
+def test_a_point_far_from_the_body_is_empty_unless_anchored(body: CanonicalBody) -> None:
+    teacher = painted(body)
+    far = np.array([[0.5, 5.0, 0.0]], np.float32)
+    d = np.array([[0, 0, 1]], np.float32)
+    assert teacher.query(far, d)[0][0] == 0
+    assert teacher.query(far, d, fallback_id=np.array([3], np.int32))[0][0] == 200
+
+
+@pytest.mark.parametrize("count", [0, 1, 4095, 4096, 4097, 9000])
+def test_queries_of_any_length_match_one_by_one(body: CanonicalBody, count: int) -> None:
+    rng = np.random.default_rng(2)
+    x = body.vertices[rng.integers(0, len(body.vertices), count)]
+    d = np.tile(np.array([[0, 0, 1]], np.float32), (count, 1))
+    sigma, rgb = painted(body).query(x, d)
+    assert sigma.shape == (count,)
+    np.testing.assert_array_equal(sigma, np.where(x[:, 0] > 0, 200, 0))
+    assert rgb.shape == (count, 3)
+
+
+def test_a_pool_smaller_than_a_batch_is_used_whole(body: CanonicalBody) -> None:
+    reach = RADIUS_M + 0.02
+    config = replace(CONFIG, pool=500, steps=3)
+    baked = bake(
+        painted(body),
+        body,
+        anchor_shell=anchors(body.vertices, radius_m=RADIUS_M, threads=1),
+        box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
+        radius_m=RADIUS_M,
+        config=config,
+        threads=1,
+    )
+    assert np.isfinite(baked.field.table).all()

@@ -1,0 +1,353 @@
+"""The session's contract on toy stages: late rules, accounting, failure, reset, iteration."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from gas_rt.core import Camera, Pose, Request
+from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.frames import FrameStream
+from gas_rt.stream.session import Session, SessionConfig
+from tests.stream.conftest import BACKEND, PATIENCE_S, ToyStage, VirtualClock, pose
+
+OpenSession = Callable[..., Session]
+
+
+def values(frames: list[object]) -> list[int]:
+    return [int(frame.rgb[0, 0, 0]) for frame in frames]  # type: ignore[attr-defined]
+
+
+def stage_threads() -> list[str]:
+    stages = {"gas-rt-a", "gas-rt-b", "gas-rt-toy", "gas-rt-body", "gas-rt-field"}
+    return [thread.name for thread in threading.enumerate() if thread.name in stages]
+
+
+def balanced(session: Session) -> bool:
+    stats = session.stats()
+    return stats.accepted == stats.delivered + stats.dropped + stats.in_flight
+
+
+def test_lossless_delivers_every_pose_in_order(open_session: OpenSession, camera: Camera) -> None:
+    session = open_session([ToyStage("a"), ToyStage("b")], on_late="lossless")
+    got = []
+    for value in range(20):
+        while not session.push(pose(value), camera):
+            got.append(session.wait(timeout_s=PATIENCE_S))
+    session.finish()
+    got += list(session)
+    assert values(got) == list(range(20))
+    assert [frame.index for frame in got] == list(range(20))
+    stats = session.stats()
+    assert (stats.accepted, stats.delivered, stats.dropped, stats.in_flight) == (20, 20, 0, 0)
+
+
+def test_lossless_refuses_when_full_and_push_wait_waits_for_room(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stage = ToyStage(gated=True)
+    session = open_session([stage], on_late="lossless")
+    assert session.push(pose(0), camera)
+    assert stage.started.acquire(timeout=PATIENCE_S)  # 0 is in the stage, the queue is empty
+    assert [session.push(pose(v), camera) for v in range(1, 6)] == [True] * 4 + [False]
+    assert session.stats().refused == 1
+    assert not session.push_wait(pose(5), camera, timeout_s=0)
+    timer = threading.Timer(0, stage.gate.release, args=(2,))  # type: ignore[union-attr]
+    timer.start()
+    assert session.push_wait(pose(5), camera, timeout_s=PATIENCE_S)
+    timer.join()
+    assert balanced(session)
+
+
+def test_freshest_keeps_only_the_newest_pose(open_session: OpenSession, camera: Camera) -> None:
+    stage = ToyStage(gated=True)
+    session = open_session([stage], on_late="freshest")
+    session.push(pose(0), camera)
+    assert stage.started.acquire(timeout=PATIENCE_S)
+    for value in range(1, 8):
+        assert session.push(pose(value), camera)
+    stage.gate.release()  # type: ignore[union-attr]
+    assert session.wait(timeout_s=PATIENCE_S) is not None
+    session.finish()
+    stage.gate.release()  # type: ignore[union-attr]
+    assert values(list(session)) == [7]
+    stats = session.stats()
+    assert stats.dropped_by_reason.get("stale_pose", 0) == 6
+    assert (stats.accepted, stats.delivered, stats.in_flight) == (8, 2, 0)
+
+
+def test_freshest_replaces_a_frame_nobody_polled(open_session: OpenSession, camera: Camera) -> None:
+    stage = ToyStage()
+    session = open_session([stage], on_late="freshest")
+    for value in range(3):
+        session.push(pose(value), camera)
+        session._pipeline.wait(
+            lambda n=value: len(stage.seen) == n + 1 and session._pipeline.has_frame,  # type: ignore[misc]
+            timeout_s=PATIENCE_S,
+        )
+    session._pipeline.wait(
+        lambda: session._pipeline.ledger.dropped["unpolled_frame"] == 2, timeout_s=PATIENCE_S
+    )
+    frame = session.poll()
+    assert frame is not None
+    assert (frame.index, values([frame])) == (2, [2])
+    assert session.poll() is None
+    assert session.stats().dropped_by_reason == {"unpolled_frame": 2}
+    assert balanced(session)
+
+
+def test_paced_shows_a_frame_one_period_after_its_tick(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    clock = VirtualClock()
+    session = open_session([ToyStage()], on_late="paced", fps=25, clock=clock)
+    session.push(pose(1), camera)
+    session._pipeline.wait(lambda: session._pipeline.has_frame, timeout_s=PATIENCE_S)
+    assert session.poll() is None
+    clock.now_ns += 39_000_000
+    assert session.poll() is None
+    clock.now_ns += 1_000_000
+    frame = session.poll()
+    assert frame is not None
+    assert values([frame]) == [1]
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_age_and_stage_times_are_in_the_frame(
+    open_session: OpenSession, camera: Camera, pipelined: bool
+) -> None:
+    clock = VirtualClock()
+    stages = [ToyStage("a"), ToyStage("b")]
+    session = open_session(stages, on_late="lossless", pipelined=pipelined, clock=clock)
+    session.push(pose(), camera, captured_ns=clock.now_ns - 7_000_000)
+    frame = session.wait(timeout_s=PATIENCE_S)
+    assert frame is not None
+    assert frame.timings.age_ms == 7.0
+    assert frame.timings.stages_ms == {"a": 1.0, "b": 1.0}
+    assert session.stats().age_ms == (7.0,)
+
+
+def test_reset_drops_everything_in_flight_and_starts_afresh(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stage = ToyStage(gated=True)
+    session = open_session([stage], on_late="lossless")
+    for value in range(3):
+        session.push(pose(value), camera)
+    assert stage.started.acquire(timeout=PATIENCE_S)
+    session.reset()
+    assert session.stats().dropped_by_reason == {"reset": 3}
+    assert session.push(pose(9), camera)
+    stage.gate.release(10)  # type: ignore[union-attr]
+    session.finish()
+    assert values(list(session)) == [9]
+    assert stage.resets == 1
+    assert balanced(session)
+
+
+def test_a_failing_stage_ends_the_session_with_one_clear_error_and_frees_every_stage(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stages = [ToyStage("body"), ToyStage("field")]
+    stages[1].fail_on = 1
+    session = open_session(stages, on_late="lossless")
+    for value in range(3):
+        session.push(pose(value), camera)
+    trouble = "stage 'field' failed on frame 1: ValueError: toy trouble"
+    with pytest.raises(SessionError, match=trouble) as info:
+        list(session)
+    assert isinstance(info.value.__cause__, ValueError)
+    with pytest.raises(SessionError, match="toy trouble"):
+        session.push(pose(), camera)
+    with pytest.raises(SessionError, match="toy trouble"):
+        session.poll()
+    session.close()
+    assert stages[0].closed
+    assert stages[1].closed
+    assert stage_threads() == []
+    assert session.stats().in_flight == 0
+
+
+def test_leaving_the_with_block_reports_a_failure_nobody_polled_for(camera: Camera) -> None:
+    stage = ToyStage()
+    stage.fail_on = 0
+    session = Session([stage], SessionConfig(), backend=BACKEND)
+
+    def use() -> None:
+        with session:
+            session.push(pose(), camera)
+            session._pipeline.wait(lambda: False, timeout_s=PATIENCE_S)
+
+    with pytest.raises(SessionError, match="toy trouble"):
+        use()
+
+
+def test_close_drops_what_is_in_flight_and_refuses_further_use(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stage = ToyStage(gated=True)
+    session = open_session([stage], on_late="lossless")
+    session.push(pose(), camera)
+    assert stage.started.acquire(timeout=PATIENCE_S)
+    stage.gate.release()  # type: ignore[union-attr]
+    session.close()
+    session.close()
+    assert session.closed
+    assert stage.closed
+    with pytest.raises(SessionError, match="closed"):
+        session.push(pose(), camera)
+    with pytest.raises(SessionError, match="closed"):
+        session.poll()
+    assert list(session) == []
+
+
+def test_push_after_finish_is_an_error(open_session: OpenSession, camera: Camera) -> None:
+    session = open_session([ToyStage()])
+    session.finish()
+    with pytest.raises(SessionError, match="finish"):
+        session.push(pose(), camera)
+    assert list(session) == []
+
+
+def test_nan_pose_never_reaches_a_session() -> None:
+    rotations = np.zeros((24, 3))
+    rotations[3, 1] = np.nan
+    with pytest.raises(ShapeError, match=r"Pose\.rotations: 1 of 72 values are NaN"):
+        Pose(rotations)
+
+
+def test_wrong_types_and_clocks_are_named(open_session: OpenSession, camera: Camera) -> None:
+    session = open_session([ToyStage()])
+    with pytest.raises(ShapeError, match="got ndarray and Camera"):
+        session.push(np.zeros((24, 3)), camera)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="task: expected one of"):
+        session.push(pose(), camera, task="dance")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="in the future"):
+        session.push(pose(), camera, captured_ns=2**62)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"task": "walk"}, "task: expected one of"),
+        ({"on_late": "never"}, "on_late: expected one of"),
+        ({"fps": 0}, "fps: expected a rate"),
+        ({"fps": float("nan")}, "fps: expected a rate"),
+    ],
+)
+def test_bad_configs_are_named(config: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        SessionConfig(**config)  # type: ignore[arg-type]
+
+
+def test_an_unusual_camera_warns_once(camera: Camera) -> None:
+    session = Session(
+        [ToyStage()], SessionConfig(), backend=BACKEND, camera_problems=lambda c, p: ["focal odd"]
+    )
+    with session:
+        with pytest.warns(GasRtWarning, match="focal odd"):
+            session.push(pose(), camera)
+        session.push(pose(), camera)  # a second warning would be an error here
+
+
+@pytest.mark.parametrize("source", ["list", "async"])
+def test_async_iteration(open_session: OpenSession, camera: Camera, source: str) -> None:
+    session = open_session([ToyStage("a"), ToyStage("b")], on_late="lossless")
+    requests = [Request(pose(v), camera) for v in range(15)]
+
+    async def live():  # type: ignore[no-untyped-def]
+        for request in requests:
+            yield request
+            await asyncio.sleep(0)
+
+    async def main() -> list[int]:
+        stream = FrameStream(session, requests if source == "list" else live())
+        return values([frame async for frame in stream])
+
+    assert asyncio.run(main()) == list(range(15))
+
+
+def test_stream_gives_frames_while_the_source_blocks(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    session = open_session([ToyStage()], on_late="lossless")
+    first_seen = threading.Event()
+
+    def live():  # type: ignore[no-untyped-def]
+        yield Request(pose(1), camera)
+        assert first_seen.wait(PATIENCE_S)
+        yield Request(pose(2), camera)
+
+    got = []
+    for frame in FrameStream(session, live()):
+        got.append(frame)
+        first_seen.set()
+    assert values(got) == [1, 2]
+
+
+def test_stream_passes_on_what_its_source_raises(open_session: OpenSession, camera: Camera) -> None:
+    def broken():  # type: ignore[no-untyped-def]
+        yield Request(pose(1), camera)
+        raise OSError("sensor unplugged")
+
+    with pytest.raises(OSError, match="sensor unplugged"):
+        list(FrameStream(open_session([ToyStage()], on_late="lossless"), broken()))
+    with pytest.raises(InputError, match=r"expected gas_rt\.Request, got int"):
+        list(FrameStream(open_session([ToyStage()], on_late="lossless"), [3]))  # type: ignore[list-item]
+
+
+def test_stream_of_nothing_is_empty_and_one_pass(open_session: OpenSession) -> None:
+    stream = FrameStream(open_session([ToyStage()]), [])
+    assert list(stream) == []
+    with pytest.raises(SessionError, match="iterated once"):
+        list(stream)
+
+
+def test_breaking_out_of_a_stream_frees_it(open_session: OpenSession, camera: Camera) -> None:
+    stage = ToyStage()
+    session = open_session([stage], on_late="lossless")
+    frames = iter(FrameStream(session, (Request(pose(v), camera) for v in range(100))))
+    next(frames)
+    frames.close()  # type: ignore[attr-defined]
+    assert session.closed
+    assert stage.closed
+
+
+def test_many_open_close_cycles_leave_no_thread(camera: Camera) -> None:
+    for _ in range(100):
+        with Session([ToyStage("a"), ToyStage("b")], SessionConfig(), backend=BACKEND) as session:
+            session.push(pose(), camera)
+    assert stage_threads() == []
+
+
+@pytest.mark.parametrize("on_late", ["freshest", "lossless", "paced"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_accounting_balances_through_any_mixture_of_calls(
+    open_session: OpenSession, camera: Camera, on_late: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    session = open_session([ToyStage("a"), ToyStage("b")], on_late=on_late, fps=1000)
+    delivered = refused = 0
+    for _ in range(600):
+        action = rng.random()
+        if action < 0.6:
+            refused += not session.push(pose(), camera)
+        elif action < 0.98:
+            delivered += session.poll() is not None
+        else:
+            session.reset()
+        stats = session.stats()
+        assert stats.accepted == stats.delivered + stats.dropped + stats.in_flight
+        assert (stats.delivered, stats.refused) == (delivered, refused)
+        assert 0 <= stats.in_flight <= 12  # every queue full and a job in each stage
+    session.finish()
+    rest = list(session)
+    stats = session.stats()
+    assert stats.in_flight == 0
+    assert stats.accepted == delivered + len(rest) + stats.dropped
+    if on_late == "lossless":
+        assert set(stats.dropped_by_reason) <= {"reset"}

@@ -1,0 +1,275 @@
+"""Enrolment and the avatar file: round trip, damage, and files of other bundles."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import gas_rt
+from gas_rt import Avatar, BodyFit, Model
+from gas_rt.errors import FileError, InputError
+from gas_rt.tensor_file import read_tensor_header
+from tests.toy_bundle import manifest_of, rewrite
+from tests.toy_person import QUICK_BAKE, ToyPerson
+
+
+@pytest.fixture
+def file(avatar: Avatar, tmp_path: Path) -> Path:
+    avatar.save(tmp_path / "a.avatar")
+    return tmp_path / "a.avatar"
+
+
+def rewritten(
+    file: Path,
+    change: Callable[[dict[str, np.ndarray], dict[str, str]], None],
+) -> Path:
+    """The file with its tensors or metadata changed, well-formed as safetensors."""
+    metadata = dict(read_tensor_header(file, what="x").metadata)
+    tensors = load_file(file)
+    change(tensors, metadata)
+    save_file(tensors, file, metadata)
+    return file
+
+
+def test_an_opened_avatar_renders_the_same_bits(
+    toy_model: Model, avatar: Avatar, file: Path, person: ToyPerson
+) -> None:
+    opened = Avatar.open(file)
+    for mode in ("fast", "exact"):
+        one = toy_model.performer(avatar, mode=mode).picture(person.pose, person.camera)  # type: ignore[arg-type]
+        two = toy_model.performer(opened, mode=mode).picture(person.pose, person.camera)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(one.rgb, two.rgb)
+        np.testing.assert_array_equal(one.alpha, two.alpha)
+    assert opened.bundle == avatar.bundle
+    np.testing.assert_array_equal(opened.rgb, person.rgb)
+
+
+def test_enrolment_is_deterministic(
+    toy_model: Model, avatar: Avatar, person: ToyPerson, tmp_path: Path
+) -> None:
+    again = toy_model.enroll(person.rgb, person.fit, person.mask, bake=QUICK_BAKE)
+    avatar.save(tmp_path / "one")
+    again.save(tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_enrolment_reports_progress_from_nothing_to_all(
+    toy_model: Model, person: ToyPerson
+) -> None:
+    shares: list[float] = []
+    doing: list[str] = []
+
+    def progress(share: float, what: str) -> None:
+        shares.append(share)
+        doing.append(what)
+
+    toy_model.enroll(person.rgb, person.fit, person.mask, bake=QUICK_BAKE, progress=progress)
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0.0, 1.0)
+    assert "baking the field" in doing
+
+
+def test_the_bake_resembles_the_teacher_in_the_persons_box(
+    toy_model: Model, avatar: Avatar, person: ToyPerson
+) -> None:
+    exact = toy_model.performer(avatar, mode="exact")
+    baked = toy_model.performer(avatar, mode="baked")
+    error = count = 0.0
+    for request in person.requests(4, side=96):
+        truth = exact.picture(request.pose, request.camera)
+        found = baked.picture(request.pose, request.camera)
+        rows, columns = np.nonzero(truth.alpha)
+        box = np.s_[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        difference = truth.rgb[box].astype(float) - found.rgb[box]
+        error += float((difference**2).sum())
+        count += difference.size
+    # A bake of a second, of a toy whose colour jumps from vertex to vertex; shipped ones reach 30.
+    assert 10 * np.log10(255**2 * count / error) > 19
+
+
+def test_the_exact_render_shows_the_photo(
+    toy_model: Model, avatar: Avatar, person: ToyPerson
+) -> None:
+    """The toy teacher paints the photo onto the shell, so inside the body they agree."""
+    picture = toy_model.performer(avatar, mode="exact").picture(person.pose, person.camera)
+    inside = person.mask.copy()
+    for axis in (0, 1):
+        inside &= np.roll(person.mask, 4, axis) & np.roll(person.mask, -4, axis)
+    difference = np.abs(picture.rgb.astype(int) - person.rgb)[inside]
+    assert np.median(difference) < 6
+    assert picture.alpha[inside].min() > 200
+
+
+def test_a_photo_may_be_larger_and_off_centre(
+    toy_model: Model, avatar: Avatar, person: ToyPerson
+) -> None:
+    """Enlarged threefold and pushed into a corner of a wide picture, the person stays the same."""
+    wide = np.zeros((3 * 128 + 40, 700, 3), np.uint8)
+    wide[20 : 20 + 384, 200 : 200 + 384] = person.rgb.repeat(3, 0).repeat(3, 1)
+    camera = person.camera.resized(width=384, height=384)
+    k = camera.intrinsics.copy()
+    k[:2, 2] += [200, 20]
+    moved = gas_rt.Camera(k, camera.rotation, camera.translation, 700, 424)
+    other = toy_model.enroll(wide, BodyFit(person.fit.betas, person.pose, moved), bake=QUICK_BAKE)
+    one = toy_model.performer(avatar, mode="exact").picture(person.pose, person.camera)
+    two = toy_model.performer(other, mode="exact").picture(person.pose, person.camera)
+    assert np.abs(one.rgb.astype(int) - two.rgb).mean() < 3
+
+
+def test_enrolment_refuses_bad_input(toy_model: Model, person: ToyPerson, tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_text("no picture")
+    with pytest.raises(FileError, match="not a PNG"):
+        toy_model.enroll(tmp_path / "photo.png", person.fit)
+    with pytest.raises(InputError, match="mask: is 64×64, the photo 128×128"):
+        toy_model.enroll(person.rgb, person.fit, np.ones((64, 64), bool))
+    with pytest.raises(InputError, match="shows no person"):
+        toy_model.enroll(person.rgb, person.fit, np.zeros((128, 128), bool))
+    with pytest.raises(FileError, match="no such file"):
+        toy_model.enroll(person.rgb, tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize("key", ["betas", "rotations", "intrinsics", "width"])
+def test_a_fit_that_lacks_a_key_is_named(
+    toy_model: Model, person: ToyPerson, tmp_path: Path, key: str
+) -> None:
+    person.fit.save(tmp_path / "fit.npz")
+    with np.load(tmp_path / "fit.npz") as arrays:
+        kept = {name: arrays[name] for name in arrays.files if name != key}
+    np.savez(tmp_path / "fit.npz", **kept)
+    with pytest.raises(FileError, match=f"{key} missing"):
+        toy_model.enroll(person.rgb, tmp_path / "fit.npz")
+
+
+def test_a_fit_with_nan_is_named(toy_model: Model, person: ToyPerson, tmp_path: Path) -> None:
+    person.fit.save(tmp_path / "fit.npz")
+    with np.load(tmp_path / "fit.npz") as arrays:
+        kept = {name: arrays[name].copy() for name in arrays.files}
+    kept["rotations"][5, 0] = np.nan
+    np.savez(tmp_path / "fit.npz", **kept)
+    with pytest.raises(FileError, match=r"rotations: 1 of 72 values are NaN"):
+        toy_model.enroll(person.rgb, tmp_path / "fit.npz")
+
+
+@pytest.mark.parametrize("keep", [0, 5, 200, 20_000, -1])
+def test_a_truncated_avatar(file: Path, keep: int) -> None:
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(FileError, match="truncated"):
+        Avatar.open(file)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04" * 100, b"hello" * 100, bytes(500)])
+def test_a_foreign_file(file: Path, content: bytes) -> None:
+    file.write_bytes(content)
+    with pytest.raises(FileError, match=r"not a gas-rt avatar|not JSON|not a"):
+        Avatar.open(file)
+
+
+def test_a_safetensors_file_of_something_else(tmp_path: Path) -> None:
+    save_file({"weight": np.zeros(3, np.float32)}, tmp_path / "x")
+    with pytest.raises(FileError, match="its metadata lack 'gas_rt_avatar'"):
+        Avatar.open(tmp_path / "x")
+
+
+def change_metadata(key: str, value: Any) -> Callable[[dict[str, Any], dict[str, str]], None]:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        description = json.loads(metadata["gas_rt_avatar"])
+        description[key] = value
+        metadata["gas_rt_avatar"] = json.dumps(description)
+
+    return change
+
+
+def change_tensor(name: str, value: Any) -> Callable[[dict[str, Any], dict[str, str]], None]:
+    def change(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
+        if value is None:
+            del tensors[name]
+        else:
+            tensors[name] = np.ascontiguousarray(value(tensors.get(name)))
+
+    return change
+
+
+def poisoned(array: np.ndarray) -> np.ndarray:
+    out = array.copy()
+    out.reshape(-1)[0] = np.nan
+    return out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_metadata("format_version", 9), "avatar format 9"),
+        (change_metadata("grid", 3), "metadata cannot be read"),
+        (change_metadata("grid", {"levels": 99}), "levels"),
+        (change_metadata("grid", {"levels": 7}), "metadata describe"),
+        (change_metadata("bundle", []), "metadata cannot be read"),
+        (change_metadata("occupancy_resolution", 10**9), "metadata describe"),
+        (change_metadata("occupancy_resolution", "many"), "metadata cannot be read"),
+        (change_tensor("betas", None), "missing or unknown: betas"),
+        (change_tensor("extra", lambda _: np.zeros(3, np.float32)), "missing or unknown: extra"),
+        (change_tensor("betas", lambda a: a.astype(np.float16)), "'betas' is float16"),
+        (change_tensor("betas", poisoned), "'betas' holds NaN"),
+        (change_tensor("field.table", poisoned), "'field.table' holds NaN"),
+        (change_tensor("field.density_mlp", lambda a: a[:-1]), "density_mlp: expected shape"),
+        (change_tensor("pose.rotations", lambda a: a[:20]), r"Pose\.rotations"),
+        (change_tensor("camera.rotation", lambda a: a * 2), r"Camera\.rotation"),
+        (change_tensor("reference.rgb", lambda a: a[:, :64]), "square picture"),
+        (change_tensor("reference.mask", lambda a: a[:64]), r"reference\.mask"),
+    ],
+)
+def test_a_damaged_avatar_is_named(
+    file: Path,
+    change: Callable[[dict[str, Any], dict[str, str]], None],
+    message: str,
+) -> None:
+    with pytest.raises(FileError, match=message):
+        Avatar.open(rewritten(file, change))
+
+
+def test_teacher_features_of_another_shape(file: Path, toy_model: Model) -> None:
+    rewritten(file, change_tensor("teacher.planes", lambda a: a[:, :2]))
+    with pytest.raises(FileError, match=r"teacher\.planes has shape"):
+        toy_model.open_avatar(file)
+
+
+def test_an_avatar_of_another_bundle(
+    toy_folder: Path, avatar: Avatar, file: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(toy_folder, tmp_path / "other")
+    manifest = manifest_of(folder)
+    manifest["config"]["shell_radius_m"] = 0.07
+    rewrite(folder, manifest)
+    with gas_rt.load(folder, threads=1) as other:
+        with pytest.raises(FileError, match=r"was enrolled with bundle toy 0\.0\.1"):
+            other.open_avatar(file)
+        with pytest.raises(FileError, match="enroll the photo again"):
+            other.session(avatar)
+
+
+def test_a_new_demo_picture_keeps_avatars_valid(
+    toy_folder: Path, file: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(toy_folder, tmp_path / "same")
+    (folder / "demo").mkdir()
+    (folder / "demo" / "photo.png").write_bytes(b"x")
+    rewrite(folder, manifest_of(folder))
+    with gas_rt.load(folder, threads=1) as same:
+        same.open_avatar(file)
+
+
+def test_a_failed_save_leaves_no_file(avatar: Avatar, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="choose an existing, writable folder"):
+        avatar.save(tmp_path / "none" / "a.avatar")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metadata_name_the_bundle(file: Path) -> None:
+    metadata = read_tensor_header(file, what="x").metadata
+    assert json.loads(metadata["gas_rt_avatar"])["bundle"][:2] == ["toy", "0.0.1"]
