@@ -12,7 +12,8 @@ import torch
 from reference.data import Geometry, Sampler, Shards, batches, camera_ranges
 from reference.nerf import PRESETS
 from reference.nerf.checkpoint import mesh_of, open_checkpoint
-from reference.train import main, train
+from reference.nerf.training import train
+from reference.train import main
 
 FIELD, TRAIN = PRESETS["tiny"]
 
