@@ -96,6 +96,7 @@ def enroll(
         threads=parts.threads,
         progress=lambda share, doing: tell(0.05 + 0.95 * share, doing),
     )
+    tell(1.0, "done")
     return Avatar(
         bundle=BundleMark.of(parts.bundle),
         betas=body_fit.betas,

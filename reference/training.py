@@ -21,9 +21,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Loss", "Run", "Schedule", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "fit", "learning_rate"]
 
-Loss = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
+# The loss of some part of a batch under a model, and the figures to report.
+Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
 
 
 class Schedule(Protocol):
@@ -50,8 +51,9 @@ def learning_rate(step: int, config: Schedule) -> float:
 class Run:
     """Weights, their running mean, the optimiser and the step.
 
-    `identity` is stored with the weights; a checkpoint of another identity is refused. `notes`
-    are stored beside them, for whoever opens the checkpoint, and may change between sessions.
+    `identity` is stored with the weights, and a checkpoint of another identity is refused; only
+    ``identity["train"]["steps"]`` may differ, so that a schedule can be lengthened. `notes` are
+    stored too, for whoever exports the weights.
     """
 
     def __init__(
@@ -62,8 +64,8 @@ class Run:
         *,
         notes: dict[str, Any] | None = None,
     ) -> None:
-        self.model, self.config, self.identity, self.step = model, config, identity, 0
-        self.notes = notes or {}
+        self.model, self.config, self.step = model, config, 0
+        self.identity, self.notes = identity, notes or {}
         self.mean = copy.deepcopy(model).requires_grad_(False)
         decay = [p for p in model.parameters() if p.ndim > 1]
         rest = [p for p in model.parameters() if p.ndim <= 1]
@@ -72,27 +74,25 @@ class Run:
             {"params": rest, "weight_decay": 0.0},
         ]
         self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=True)
+        self._pool = ThreadPoolExecutor(thread_name_prefix="gradients")
 
-    def advance(self, losses: Sequence[Loss]) -> dict[str, float]:
-        """One optimiser step on the mean of `losses`, each computed on a thread of its own.
+    def advance(self, parts: Sequence[Losses]) -> dict[str, float]:
+        """One optimiser step on the mean of the losses that `parts` compute, one thread each.
 
-        Several losses (parts of a batch) meet once a step, where torch's own threads meet at
-        every operation, which costs more than it brings when they have to share the cores.
+        Several parts with a torch thread each meet once a step; torch's own threads meet at every
+        operation, which costs more than it brings when they have to share the cores.
         """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        if len(losses) == 1:
-            computed = [self._gradients(losses[0])]
+        if len(parts) == 1:
+            done = [self._gradients(parts[0])]
         else:
-            with ThreadPoolExecutor(
-                len(losses), initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
-                computed = list(pool.map(self._gradients, losses))
+            done = list(self._pool.map(self._gradients_alone, parts))
         for parameter, *gradients in zip(
-            self.model.parameters(), *(gradients for gradients, _ in computed), strict=True
+            self.model.parameters(), *(gradients for gradients, _ in done), strict=True
         ):
             parameter.grad = sum(gradients[1:], start=gradients[0]) / len(gradients)
-        parts = {k: sum(p[k] for _, p in computed) / len(computed) for k in computed[0][1]}
+        values = {k: sum(v[k] for _, v in done) / len(done) for k in done[0][1]}
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         if not math.isfinite(norm):
             raise FloatingPointError(
@@ -101,11 +101,15 @@ class Run:
         self.optimiser.step()
         self.step += 1
         self._follow()
-        return parts | {"grad": norm}
+        return values | {"grad": norm}
 
-    def _gradients(self, losses: Loss) -> tuple[list[Tensor], dict[str, float]]:
-        loss, parts = losses(self.model)
-        return list(torch.autograd.grad(loss, list(self.model.parameters()))), parts
+    def _gradients(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+        loss, values = losses(self.model)
+        return list(torch.autograd.grad(loss, list(self.model.parameters()))), values
+
+    def _gradients_alone(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+        torch.set_num_threads(1)  # of this worker thread
+        return self._gradients(losses)
 
     def _follow(self) -> None:
         # Early on the mean follows quickly, so that it does not remember the initial weights.
@@ -118,16 +122,14 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; a kill while writing leaves the one before."""
-        state = (
-            self.identity
-            | self.notes
-            | {
-                "step": self.step,
-                "model": self.model.state_dict(),
-                "mean": self.mean.state_dict(),
-                "optimiser": self.optimiser.state_dict(),
-            }
-        )
+        state = {
+            **self.identity,
+            **self.notes,
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
         temporary = path.with_suffix(".tmp")
         torch.save(state, temporary)
         os.replace(temporary, path)
@@ -135,11 +137,12 @@ class Run:
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same identity."""
         state = torch.load(path, weights_only=True)
-        differs = [k for k, v in self.identity.items() if state.get(k) != v]
-        if differs:
+        found = {key: state.get(key) for key in self.identity}
+        if isinstance(found.get("train"), dict):
+            found["train"] = found["train"] | {"steps": self.config.steps}
+        if found != self.identity:
             raise ValueError(
-                f"{path}: was trained with another configuration ({', '.join(differs)} differ); "
-                "choose another --out"
+                f"{path}: was trained with another configuration; choose another --out"
             )
         self.model.load_state_dict(state["model"])
         self.mean.load_state_dict(state["mean"])
@@ -149,7 +152,7 @@ class Run:
 
 def fit(
     run: Run,
-    batches: Callable[[int, int], Iterable[Sequence[Loss]]],
+    batches: Callable[[int, int], Iterable[Sequence[Losses]]],
     *,
     out: Path,
     stop_at: int | None = None,
@@ -160,7 +163,7 @@ def fit(
 ) -> Run:
     """Train to the end of the schedule, or to `stop_at`, continuing what `out` holds.
 
-    `batches(start, stop)` yields each step's loss functions, see `Run.advance`. The curve goes to
+    `batches(start, stop)` yields, per step, the parts of its batch. The curve goes to
     ``out/curve.jsonl``, progress to stderr, checkpoints to ``out/checkpoint.pt``.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -171,8 +174,8 @@ def fit(
     recent: list[dict[str, float]] = []
     saved = since = time.monotonic()
     with (out / "curve.jsonl").open("a") as curve:
-        for losses in batches(run.step, stop):
-            recent.append(run.advance(losses))
+        for parts in batches(run.step, stop):
+            recent.append(run.advance(parts))
             if run.step % report_every == 0 or run.step == stop:
                 row: dict[str, Any] = {
                     k: sum(r[k] for r in recent) / len(recent) for k in recent[0]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 from typing import Any
 
 from gas_rt.cli.common import add_json_flag, emit
 from gas_rt.errors import GasRtError
+from gas_rt.settings import VARIABLES
 
 __all__ = ["add_parser"]
 
@@ -68,6 +70,7 @@ def examine() -> dict[str, Any]:
         missing.append({"what": "compiled kernels", "remedy": str(error)})
     if importlib.util.find_spec("openvino") is not None:
         machine["openvino"] = _openvino()
+    machine["settings"] = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     bundles, broken = _bundles()
     missing += broken
     return {

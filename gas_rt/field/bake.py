@@ -40,6 +40,7 @@ class BakeConfig:
         lies; the rest fills the shell evenly.
     near_sigma_m : spread of those points about the body's surface.
     facing_share : share of viewing directions that look at the body from outside.
+    cells : of the occupancy, per axis.
     """
 
     grid: HashGridConfig = field(default_factory=HashGridConfig)
@@ -49,6 +50,7 @@ class BakeConfig:
     near_share: float = 0.7
     near_sigma_m: float = 0.02
     facing_share: float = 0.85
+    cells: int = 128
     seed: int = 0
 
 
@@ -97,13 +99,16 @@ def bake(
     for step, batch in enumerate(_batches(len(x), config, rng)):
         rate = learning_rate(step, config.steps)
         trainer.step(x[batch], d[batch], sigma[batch], rgb[batch], lr=rate)
-        tell(TEACHER_SHARE + (1 - TEACHER_SHARE) * (step + 1) / config.steps, "baking the field")
-    tell(1.0, "finding the empty space")
+        done = (step + 1) / config.steps
+        tell(TEACHER_SHARE + TRAINING_SHARE * done, "baking the field")
+    tell(TEACHER_SHARE + TRAINING_SHARE, "finding the empty space")
     field = _as_stored(trainer.field())
-    return Baked(field, occupancy(field, shell=anchor_shell, threads=threads))
+    return Baked(
+        field, occupancy(field, resolution=config.cells, shell=anchor_shell, threads=threads)
+    )
 
 
-TEACHER_SHARE = 0.25  # of a bake's time, for the progress bar
+TEACHER_SHARE, TRAINING_SHARE = 0.25, 0.65  # of a bake's time, for the progress bar
 
 
 def _as_stored(field: HashField) -> HashField:

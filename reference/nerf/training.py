@@ -1,8 +1,8 @@
-"""Training of stage 1: rays of people's pictures, predicted from another picture of them."""
+"""Training of stage 1 on shards of synthetic people."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -12,14 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from gas_rt.body import BodyModel
-from reference import training
 from reference.data import VIEW_KIND, Batch, Geometry, Sampler, Shards, batches, camera_ranges
 from reference.metrics import SEEN_DEG, azimuth_deg, mask_box, psnr_db
+from reference.nerf import FieldConfig, HumanNerf, TrainConfig
 from reference.nerf.checkpoint import mesh_of
-from reference.nerf.config import FieldConfig, TrainConfig, to_dict
-from reference.nerf.model import HumanNerf
+from reference.nerf.config import to_dict
 from reference.nerf.render import encode_photo, render_view
 from reference.nerf.volume import composite
+from reference.training import Losses, Run, fit
 
 __all__ = ["losses", "train", "validate"]
 
@@ -92,32 +92,37 @@ def train(
     data: Path,
     body: BodyModel,
     out: Path,
+    checkpoint_s: float = 150.0,
     validate_every: int = 500,
     stop_at: int | None = None,
-) -> training.Run:
+) -> Run:
     """Train to `config.steps` (or stop early at `stop_at`), continuing what `out` holds."""
     torch.manual_seed(config.seed)
-    model = HumanNerf(field, mesh_of(body))
     geometry = Geometry(body, field)
     people = Shards(data, split="train")
     sampler = Sampler(people, geometry, config)
-    identity = {"field": to_dict(field), "train": to_dict(config)}
-    notes = {"camera_ranges": camera_ranges(people, body)}
-    held_out = None
-    if any(data.glob("val-*.npz")) and validate_every:
-        held_out = Shards(data, split="val", limit=VALIDATION_PEOPLE)
+    validation = None
+    if any(data.glob("val-*.npz")) and validate_every > 0:
+        validation = Shards(data, split="val", limit=VALIDATION_PEOPLE)
+    run = Run(
+        HumanNerf(field, mesh_of(body)),
+        config,
+        {"field": to_dict(field), "train": to_dict(config)},
+        notes={"camera_ranges": camera_ranges(people, body)},
+    )
 
-    def steps(start: int, stop: int) -> Iterator[list[training.Loss]]:
+    def parts(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for batch in batches(sampler, start=start, stop=stop):
             yield [
                 partial(losses, batch=part, config=config) for part in split(batch, config.workers)
             ]
 
-    return training.fit(
-        training.Run(model, config, identity, notes=notes),
-        steps,
+    return fit(
+        run,
+        parts,
         out=out,
         stop_at=stop_at,
-        validate=(lambda m: validate(m, geometry, held_out)) if held_out else None,
+        validate=(lambda m: validate(m, geometry, validation)) if validation else None,
         validate_every=validate_every,
+        checkpoint_s=checkpoint_s,
     )

