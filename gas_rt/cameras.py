@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gas_rt.core import F32, Camera
 from gas_rt.errors import InputError
 
-__all__ = ["about_y", "camera_problems", "framing_camera", "moved_with", "orbit"]
+__all__ = ["about_y", "camera_problems", "framing_camera", "moved_with", "orbit", "turned"]
 
 FRAMING_ROUNDS = 8  # of measuring and correcting; three reach a tenth of a pixel
 SLACK = 1.05  # outside a trained range by less than this is not worth a warning
@@ -32,23 +32,23 @@ def orbit(
     """
     if frames < 1:
         raise InputError(f"orbit: expected at least one frame, got {frames}")
+    step = 2 * math.pi * turns / frames
+    return [turned(camera, k * step, centre=centre) for k in range(frames)]
+
+
+def turned(camera: Camera, angle_rad: float, *, centre: F32 | None = None) -> Camera:
+    """The camera carried by `angle_rad` about the vertical through `centre` [3] (the origin)."""
     pivot = np.zeros(3) if centre is None else np.asarray(centre, np.float64)
-    rotation = camera.rotation.astype(np.float64)
-    translation = camera.translation.astype(np.float64)
-    cameras = []
-    for k in range(frames):
-        turned = rotation @ about_y(2 * math.pi * turns * k / frames).T
-        moved = translation + (rotation - turned) @ pivot
-        cameras.append(
-            Camera(
-                camera.intrinsics,
-                turned.astype(np.float32),
-                moved.astype(np.float32),
-                camera.width,
-                camera.height,
-            )
-        )
-    return cameras
+    before = camera.rotation.astype(np.float64)
+    after = before @ about_y(angle_rad).T
+    translation = camera.translation.astype(np.float64) + (before - after) @ pivot
+    return Camera(
+        camera.intrinsics,
+        after.astype(np.float32),
+        translation.astype(np.float32),
+        camera.width,
+        camera.height,
+    )
 
 
 def moved_with(camera: Camera, offset_m: F32) -> Camera:
