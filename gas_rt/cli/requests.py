@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from gas_rt.core import Pose, Request
     from gas_rt.model import Performer
 
-__all__ = ["followed", "motion_requests", "orbit_requests"]
+__all__ = ["followed", "heading_deg", "motion_requests", "orbit_requests"]
 
 FOCAL = 1.4  # of the picture's side: 39 degrees, a portrait lens
 FILL = 0.88
@@ -43,7 +44,8 @@ def motion_requests(
 def followed(performer: Performer, poses: Sequence[Pose], side_px: int) -> list[Request]:
     """Requests for `poses` by one camera that moves along with the body's steps.
 
-    It frames all of the motion, with a normal lens if the model was trained on one.
+    It looks the first pose in the face and frames all of the motion, with a portrait lens if the
+    model was trained on one.
     """
     import numpy as np
 
@@ -58,7 +60,16 @@ def followed(performer: Performer, poses: Sequence[Pose], side_px: int) -> list[
     camera = framing_camera(
         np.concatenate(cloud),
         side_px=side_px,
+        azimuth_deg=heading_deg(poses[0]),
         focal_over_side=min(max(FOCAL, low), high),
         fill=FILL,
     )
     return [Request(p, moved_with(camera, p.translation * steps), task="pose") for p in poses]
+
+
+def heading_deg(pose: Pose) -> float:
+    """Which way the body faces: 0 along +z, growing towards +x."""
+    from gas_rt.kernels import rodrigues
+
+    forward = rodrigues(pose.rotations[:1])[0, :, 2]
+    return math.degrees(math.atan2(float(forward[0]), float(forward[2])))
