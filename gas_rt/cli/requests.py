@@ -4,19 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gas_rt.errors import FileError
+
 if TYPE_CHECKING:
     from gas_rt.core import Pose, Request
+    from gas_rt.engine import Bundle
     from gas_rt.model import Performer
 
-__all__ = ["followed", "heading_deg", "motion_requests", "orbit_requests"]
+__all__ = ["find_motion", "followed", "heading_deg", "motion_requests", "orbit_requests"]
 
 FOCAL = 1.4  # of the picture's side: 39 degrees, a portrait lens
 FILL = 0.88
 FRAMED_POSES = 40  # of a motion, to find how far to stand: bodies move little between them
 FRAMED_STRIDE = 7  # of the vertices
+
+
+def find_motion(bundle: Bundle, text: str) -> Path:
+    """The file of a motion: a path, or the name of one that came with the bundle."""
+    shipped = {Path(name).stem: name for name in bundle.files if fnmatch(name, "motions/*.npz")}
+    if text in shipped and not Path(text).exists():
+        return bundle.path(shipped[text])
+    if not Path(text).exists():
+        names = f"; shipped motions: {', '.join(sorted(shipped))}" if shipped else ""
+        raise FileError(f"{text}: no such motion; give an AMASS .npz or a .bvh{names}")
+    return Path(text)
 
 
 def orbit_requests(performer: Performer, side_px: int, frames: int) -> list[Request]:

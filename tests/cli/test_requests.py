@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gas_rt import Avatar, Model, Pose
-from gas_rt.cli.requests import followed, heading_deg, orbit_requests
+from gas_rt.cli.requests import find_motion, followed, heading_deg, orbit_requests
+from gas_rt.engine import open_bundle
+from gas_rt.errors import FileError
+from tests.toy_bundle import manifest_of, rewrite
+from tests.toy_person import toy_motion
 
 
 def turned(degrees: float, x: float = 0.0) -> Pose:
@@ -42,3 +48,15 @@ def test_an_orbit_begins_at_the_photo(toy_model: Model, avatar: Avatar) -> None:
     np.testing.assert_allclose(requests[0].camera.rotation, avatar.camera.rotation, atol=1e-6)
     np.testing.assert_allclose(requests[0].camera.translation, avatar.camera.translation, atol=1e-5)
     assert {request.task for request in requests} == {"view"}
+
+
+def test_a_motion_by_path_or_by_name(toy_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(toy_folder, tmp_path / "toy")
+    (folder / "motions").mkdir()
+    toy_motion(3).save(folder / "motions" / "wave.npz")
+    rewrite(folder, manifest_of(folder))
+    bundle = open_bundle(folder)
+    assert find_motion(bundle, "wave") == folder / "motions" / "wave.npz"
+    assert find_motion(bundle, str(folder / "body.npz")) == folder / "body.npz"
+    with pytest.raises(FileError, match="walk: no such motion; .*shipped motions: wave"):
+        find_motion(bundle, "walk")
