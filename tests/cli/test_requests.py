@@ -58,5 +58,5 @@ def test_a_motion_by_path_or_by_name(toy_folder: Path, tmp_path: Path) -> None:
     bundle = open_bundle(folder)
     assert find_motion(bundle, "wave") == folder / "motions" / "wave.npz"
     assert find_motion(bundle, str(folder / "body.npz")) == folder / "body.npz"
-    with pytest.raises(FileError, match="walk: no such motion; .*shipped motions: wave"):
+    with pytest.raises(FileError, match=r"walk: no such motion; .*shipped motions: wave"):
         find_motion(bundle, "walk")
