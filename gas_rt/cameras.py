@@ -105,18 +105,18 @@ def camera_problems(
 ) -> list[str]:
     """What about a camera lies outside the ranges the model was trained on.
 
-    `root` [3] is the body's pelvis in the world. Known ranges: ``focal_over_side``,
-    ``elevation_deg`` and ``fill``, the share of the picture's side that a standing person of
-    `height_m` takes.
+    `root` [3] is where the body stands, its pose's translation. Known ranges:
+    ``focal_over_side``, ``elevation_deg`` of the line of sight, ``distance_m`` along it, and
+    ``fill``, the share of the picture's height that a standing person of `height_m` takes.
     """
-    side = max(camera.width, camera.height)
-    focal = float(camera.intrinsics[1, 1])
     depth = float(camera.rotation[2] @ root + camera.translation[2])
-    eye = -camera.rotation.T @ camera.translation - root
+    downward = float(np.clip(-camera.rotation[2, 1], -1, 1))
+    focal = float(camera.intrinsics[1, 1])
     values = {
-        "focal_over_side": focal / side,
-        "elevation_deg": math.degrees(math.atan2(eye[1], math.hypot(eye[0], eye[2]))),
-        "fill": focal * height_m / (depth * side) if depth > 0 else math.inf,
+        "focal_over_side": focal / max(camera.width, camera.height),
+        "elevation_deg": math.degrees(math.asin(downward)),
+        "distance_m": depth,
+        "fill": focal * height_m / (depth * camera.height) if depth > 0 else math.inf,
     }
     problems = []
     for name, value in values.items():

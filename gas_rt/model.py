@@ -86,8 +86,7 @@ class Performer:
     def camera_problems(self, camera: Camera, pose: Pose) -> list[str]:
         """What about `camera` lies outside the bundle's ranges."""
         ranges = self._config.camera_ranges
-        root = self.rig.shaped.joints[0] + pose.translation
-        return camera_problems(camera, root, ranges=ranges, height_m=self.rig.height_m)
+        return camera_problems(camera, pose.translation, ranges=ranges, height_m=self.rig.height_m)
 
     def _renderer(self, parts: ModelParts) -> Callable[[PosedShell, Camera], tuple[F32, F32]]:
         avatar, samples = self.avatar, self._config.march_samples

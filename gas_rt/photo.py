@@ -26,7 +26,8 @@ FORMATS = ("PNG", "JPEG", "WEBP")
 FILE_BYTES_MAX = 128 << 20
 PIXELS_MAX = 64_000_000  # a phone's largest photo has about 50 million
 BLACK_MAX = 12  # a background pixel's largest channel: black, as JPEG leaves it
-FILL_DEFAULT = (0.7, 0.98)
+# Share of the picture's side that a person shall fill: what is accepted, and what a crop aims at.
+FILL_MIN, FILL_MAX, FILL_AIM = 0.7, 0.98, 0.88
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +101,11 @@ def read_photo(image: PictureLike, mask: PictureLike | None = None) -> Photo:
     return Photo(np.ascontiguousarray(rgb), np.ascontiguousarray(coverage), source)
 
 
-def fit_to_model(
-    photo: Photo,
-    camera: Camera,
-    *,
-    side_px: int,
-    fill: tuple[float, float] | None = None,
-) -> ModelPhoto:
-    """Map a photo and its camera onto a square of `side_px` in which the person fills `fill`.
+def fit_to_model(photo: Photo, camera: Camera, *, side_px: int) -> ModelPhoto:
+    """Map a photo and its camera onto a square of `side_px` that the person fills.
 
-    A square photo in which the person's longer side already lies within `fill` (lowest, highest
-    share of the side) is used whole.
+    A square photo that the person fills already is used whole; others are cropped, or padded
+    with black.
     """
     height, width = photo.mask.shape
     if (camera.width, camera.height) != (width, height):
@@ -120,7 +115,7 @@ def fit_to_model(
                 f"{width}×{height}; fit the body to this photo"
             )
         camera = camera.resized(width=width, height=height)
-    x0, y0, side = _window(photo.mask > 127, fill or FILL_DEFAULT)
+    x0, y0, side = _window(photo.mask > 127)
     squared = _cut(np.concatenate([photo.rgb, photo.mask[..., None]], 2), x0, y0, side)
     small = _resized(squared, side_px)
     k = camera.intrinsics.copy()
@@ -134,16 +129,16 @@ def fit_to_model(
     )
 
 
-def _window(person: NDArray[np.bool_], fill: tuple[float, float]) -> tuple[int, int, int]:
+def _window(person: NDArray[np.bool_]) -> tuple[int, int, int]:
     """The square (left, top, side) to use, in pixels; it may reach beyond the picture."""
     height, width = person.shape
     rows, columns = np.flatnonzero(person.any(1)), np.flatnonzero(person.any(0))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(columns[0]), int(columns[-1]) + 1
     longer = max(bottom - top, right - left)
-    if height == width and fill[0] - 0.02 <= longer / height <= fill[1] + 0.02:
+    if height == width and FILL_MIN <= longer / height <= FILL_MAX:
         return 0, 0, height
-    side = max(1, round(longer / (0.5 * (fill[0] + fill[1]))))
+    side = max(1, round(longer / FILL_AIM))
     return (left + right - side) // 2, (top + bottom - side) // 2, side
 
 

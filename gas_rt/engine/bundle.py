@@ -251,8 +251,12 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
 
 
 def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
-    """Avatars outlive a changed demo picture, not a changed weight."""
-    kept = {name: entry.sha256 for name, entry in files.items() if not name.startswith("demo/")}
+    """Avatars outlive a changed demo picture or motion, not a changed weight."""
+    kept = {
+        name: entry.sha256
+        for name, entry in files.items()
+        if not name.startswith(("demo/", "motions/"))
+    }
     text = json.dumps([kept, config], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
