@@ -320,7 +320,8 @@ def _check_relative(file: str, where: str) -> None:
     # Some backends give a location like */_ORT_MEM_ADDR_/* a meaning of its own.
     if not all(PART.fullmatch(part) for part in path.parts):
         raise BundleError(
-            f"{where}: file name {file!r} has other characters than letters, digits and ._-; refused"
+            f"{where}: file name {file!r} has other characters than letters, digits and ._-; "
+            "refused"
         )
 
 
