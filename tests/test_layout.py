@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 ALWAYS = {"gas_rt.core", "gas_rt.errors"}
@@ -140,6 +142,14 @@ def test_importing_gas_rt_loads_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_folder_of_the_runtime_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = settings["packages"]["find"]
+    assert not found["namespaces"]
+    installed = set(find_packages(str(ROOT), include=found["include"]))
+    assert installed == {module_name(path.parent / "__init__.py") for path in modules("gas_rt")}
 
 
 def test_runtime_requirements_hold_no_torch() -> None:
