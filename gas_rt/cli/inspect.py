@@ -77,14 +77,9 @@ def _avatar(path: Path) -> dict[str, Any]:
 
 
 def _npz(path: Path) -> dict[str, Any]:
-    import zipfile
+    from gas_rt.files import npz_names
 
-    # Only the archive's directory is read to tell the kinds apart; each reader checks the rest.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            keys = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FileError(f"{path}: not an .npz archive, or truncated ({error})") from error
+    keys = set(npz_names(path))  # each reader checks the rest
     if "v_template" in keys:
         return _body(path)
     if "intrinsics" in keys:
