@@ -12,7 +12,7 @@ from PIL import Image
 
 from gas_rt.core import Camera
 from gas_rt.errors import FileError, GasRtWarning, InputError, ShapeError
-from gas_rt.photo import Photo, fit_to_model, read_photo
+from gas_rt.photo import FILL_AIM, Photo, fit_to_model, read_photo
 
 
 def camera(width: int, height: int) -> Camera:
@@ -184,8 +184,8 @@ def test_a_large_photo_takes_little_more_memory_than_its_pixels() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert fitted.camera.width == 64
-    assert fitted.camera.intrinsics[0, 0] == pytest.approx(200 * 64 / round(width / 0.84), rel=1e-3)
-    assert peak < 3 * (width / 0.84) ** 2 * 4
+    assert fitted.camera.intrinsics[0, 0] == pytest.approx(200 * 64 / round(width / FILL_AIM), rel=1e-3)
+    assert peak < 3 * (width / FILL_AIM) ** 2 * 4
 
 
 def test_shrinking_averages_areas() -> None:
