@@ -21,6 +21,7 @@ from PIL import Image
 
 from gas_rt.body import BodyFit, BodyModel
 from gas_rt.core import Camera, Pose
+from gas_rt.errors import GasRtError
 from reference.data import Geometry, Picture
 from reference.metrics import SEEN_DEG, azimuth_deg, box_and_whole
 from reference.nerf.checkpoint import mesh_of, open_checkpoint
@@ -171,12 +172,16 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"--views: expected at least 2, got {args.views}")
     if (args.renderer == "teacher") != (args.checkpoint is not None):
         parser.error("--checkpoint: give it with --renderer teacher, and only then")
-    body = BodyModel.open(Path(args.bundle) / "body.npz")
-    if args.renderer == "teacher":
-        enrol = teacher(args.checkpoint, body)
-    else:
-        enrol = runtime(args.bundle, args.renderer)
-    rows = evaluate(enrol, args.seeds, views=args.views, body=body, sheet=args.sheet)
+    try:
+        body = BodyModel.open(Path(args.bundle) / "body.npz")
+        if args.renderer == "teacher":
+            enrol = teacher(args.checkpoint, body)
+        else:
+            enrol = runtime(args.bundle, args.renderer)
+        rows = evaluate(enrol, args.seeds, views=args.views, body=body, sheet=args.sheet)
+    except (GasRtError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     document = {
         "schema_version": SCHEMA_VERSION,
         "stage": args.stage,

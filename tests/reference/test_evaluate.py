@@ -88,3 +88,19 @@ def test_bad_arguments_are_usage_errors(arguments, capsys):
         evaluation.main(arguments)
     assert error.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--bundle", "/nowhere"],
+        ["--renderer", "teacher", "--checkpoint", "/nowhere/checkpoint.pt"],
+    ],
+)
+def test_missing_files_are_one_line_and_exit_1(arguments, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert evaluation.main(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert "/nowhere" in message
+    assert "Traceback" not in message
