@@ -24,8 +24,12 @@ class _Chunk:
     level: int = 0
 
     @property
+    def calls_left(self) -> int:
+        return self.schedule.window.steps - self.level
+
+    @property
     def clean(self) -> bool:
-        return self.level == self.schedule.window.steps
+        return self.calls_left == 0
 
     def levels(self) -> tuple[float, float]:
         """sigma and sigma_next of the next call."""
@@ -97,14 +101,17 @@ class DiagonalPolicy(LivePolicy):
     def _fits(self, schedule: Schedule) -> bool:
         """Whether a chunk more finds slots in the longest window in flight, now and later.
 
-        Chunks leave from the front and may take the longest window with them, so whatever tail
-        of the queue is left must fit too.
+        Chunks leave from the front and may take the longest window with them: what is in flight
+        behind each that leaves later than all before it must fit too.
         """
-        flying, room = schedule.window.chunk, schedule.window.steps * schedule.window.chunk
-        for chunk in reversed(self._queue):
-            w = chunk.schedule.window
-            flying, room = flying + len(chunk.flying), max(room, w.steps * w.chunk)
-            if flying > room:
+        queue = [*self._queue, _Chunk([], schedule)]
+        longest_wait = 0
+        for k, chunk in enumerate(queue):
+            if chunk.calls_left <= longest_wait:
+                continue  # leaves together with one before it
+            longest_wait = chunk.calls_left
+            windows = [behind.schedule.window for behind in queue[k:]]
+            if sum(w.chunk for w in windows) > max(w.steps * w.chunk for w in windows):
                 return False
         return True
 

@@ -115,7 +115,11 @@ class LivePolicy(WindowPolicy):
     def _group(self, size: int) -> list[FrameSpec] | None:
         """The next chunk's real frames, at most `size`; None while it could still grow."""
         epoch = self._pending[0][0]
-        group = [frame for at, frame, _ in self._pending if at == epoch][:size]
+        group: list[FrameSpec] = []
+        for at, frame, _ in self._pending:
+            if at != epoch or len(group) == size:
+                break
+            group.append(frame)
         complete = len(group) == size or epoch != self._epoch or self._ended
         return group if complete else None
 
@@ -145,10 +149,8 @@ class LivePolicy(WindowPolicy):
             held = [known[0]] * missing
         else:  # each with an index, and so noise, of its own
             anchor = self._anchor_as(task)
-            held = [
-                FinalFrame(replace(anchor.frame, index=d - missing), anchor.latent)
-                for d in range(missing)
-            ]
+            before = range(ANCHOR_INDEX - missing, ANCHOR_INDEX)
+            held = [FinalFrame(replace(anchor.frame, index=i), anchor.latent) for i in before]
         padding: list[tuple[Role, FinalFrame]] = [("padding", final) for final in held]
         return padding + recent
 

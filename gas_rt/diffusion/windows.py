@@ -43,7 +43,7 @@ class FrameSpec:
     Attributes
     ----------
     index : its number in the stream from 0; rising, gaps allowed. The anchor has `ANCHOR_INDEX`,
-        and it stands in for frames before the stream with −1, −2 and so on.
+        and it stands in for frames before the stream with −2, −3 and so on.
     handle : the caller's name for the frame's conditioning; only passed on.
     seed : with `index`, what its noise is made from.
     guidance : scale of classifier-free guidance, 1 for none.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -36,19 +37,25 @@ def call(
 
 
 def parity(
-    frames: Sequence[FrameSpec], sigmas: Sequence[float], denoiser: Denoiser, *, tile: int, overlap: int
+    frames: Sequence[FrameSpec],
+    sigmas: Sequence[float],
+    denoiser: Denoiser,
+    *,
+    tile: int,
+    overlap: int,
 ) -> dict[int, F32]:
     count = len(frames)
     if count <= tile:
         windows = [[min(k, count - 1) for k in range(tile)]]
     else:
         windows = [
-            [0] + [i + k for k in range(1, tile)] for i in range(0, count - tile + 1, tile - overlap)
+            [0] + [i + k for k in range(1, tile)]
+            for i in range(0, count - tile + 1, tile - overlap)
         ]
         if windows[-1][-1] != count - 1:
             windows.append([0] + [count - tile + k for k in range(1, tile)])
     x = [start(frame, sigmas[0]).astype(np.float64) for frame in frames]
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in pairwise(sigmas):
         total = [np.zeros(SHAPE) for _ in frames]
         weights = [0.0] * count
         for window in windows:
@@ -94,9 +101,9 @@ def sequential(
                 pinned.append((replace(first[0], task=task), first[1]))
             missing = max(0, w.context - len(final))
             for d in range(missing):
-                pinned.append((replace(first[0], task=task, index=d - missing), first[1]))
+                pinned.append((replace(first[0], task=task, index=d - missing - 1), first[1]))
             pinned += final[max(0, len(final) - w.context) :]
-        for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, sigma_next in pairwise(sigmas):
             slots = [
                 (f, z + np.float32(sigma) * noise(f), sigma, sigma_next)
                 if renoise
@@ -132,7 +139,7 @@ def diagonal(
                 pair = (sigmas[level], sigmas[level + 1]) if flies else (CLEAN, CLEAN)
                 slots.append((line[i], x[i], *pair))
             elif anchor is not None:
-                stand_in = replace(anchor.frame, task=task, index=i)
+                stand_in = replace(anchor.frame, task=task, index=i - 1)
                 if flies:
                     noisy = anchor.latent + np.float32(sigmas[level]) * noise(stand_in)
                     slots.append((stand_in, noisy, sigmas[level], sigmas[level + 1]))

@@ -16,9 +16,7 @@ BODY = np.array([[-0.5, -1.0, -0.2], [0.5, 0.8, 0.2]])
 
 
 def camera(azimuth_deg: float = 0.0, elevation_deg: float = 5.0) -> Camera:
-    return framing_camera(
-        BODY, side_px=128, azimuth_deg=azimuth_deg, elevation_deg=elevation_deg
-    )
+    return framing_camera(BODY, side_px=128, azimuth_deg=azimuth_deg, elevation_deg=elevation_deg)
 
 
 def test_on_the_releases_orbit_it_is_the_releases_triangle() -> None:

@@ -78,8 +78,15 @@ def test_it_is_normal() -> None:
 
 @pytest.mark.parametrize(
     ("seed", "index", "period"),
-    [(-1, 0, None), (2**64, 0, None), (0, 2**63, None), (0.5, 0, None), (0, True, None)]
-    + [(0, 0, 0), (0, 0, 2.0)],
+    [
+        (-1, 0, None),
+        (2**64, 0, None),
+        (0, 2**63, None),
+        (0.5, 0, None),
+        (0, True, None),
+        (0, 0, 0),
+        (0, 0, 2.0),
+    ],
 )
 def test_bad_input(seed: Any, index: Any, period: Any) -> None:
     with pytest.raises(InputError, match="frame_noise"):

@@ -25,7 +25,7 @@ from tests.diffusion.toys import (
 TASKS: tuple[Task, ...] = ("view", "view", "view", "pose", "pose")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     count=st.integers(1, 14),
     context=st.integers(0, 4),
@@ -52,7 +52,6 @@ def test_any_layout_any_length_any_arrival(
     policy = SequentialPolicy(layout, latent_shape=SHAPE, anchor=anchor, renoise=renoise)
     found = drive(policy, frames, mixing, calls_between=between)
     expected = naive.sequential(frames, layout, mixing, anchor=anchor, renoise=renoise)
-    # fp32 of x0 + r(x − x0) against x + (r − 1)(x − x0): none, the toy steps for both.
     assert_same(found, expected)
 
 
@@ -63,7 +62,7 @@ def test_live_windows_are_anchor_context_chunk() -> None:
     drive(policy, clip(10), per_frame, watch=calls.append)
     assert len(calls) == 3 * 2
     assert [list(call.indices) for call in calls[::2]] == [
-        [-1, -3, -2, -1, 0, 1, 2, 3],
+        [-1, -4, -3, -2, 0, 1, 2, 3],
         [-1, 1, 2, 3, 4, 5, 6, 7],
         [-1, 5, 6, 7, 8, 9, 10, 11],
     ]

@@ -25,9 +25,7 @@ SEED = 7
 Denoiser = Callable[[F32, F32, F32, Sequence[FrameSpec]], tuple[F32, F32]]
 
 
-def per_frame(
-    x: F32, sigma: F32, sigma_next: F32, frames: Sequence[FrameSpec]
-) -> tuple[F32, F32]:
+def per_frame(x: F32, sigma: F32, sigma_next: F32, frames: Sequence[FrameSpec]) -> tuple[F32, F32]:
     """The exact denoiser of a unit-variance latent about each frame's condition."""
     level = sigma[:, None, None, None]
     aim = np.array([frame.handle for frame in frames], np.float32)[:, None, None, None]
@@ -115,6 +113,7 @@ def drive(
             call = policy.next_call()
             if call is None:
                 return
+            assert set(call.handles) <= {frame.handle for frame in policy.readable}
             if watch is not None:
                 watch(call)
             for final in policy.complete(call, *answer(call, denoiser)):
