@@ -242,3 +242,14 @@ def test_frames_that_are_none(field: str, value: Any) -> None:
 def test_schedules_that_are_none(window: Window, sigmas: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         Schedule(window, sigmas)
+
+
+@pytest.mark.parametrize("name", ["sequential", "diagonal"])
+def test_a_change_of_schedule_lets_an_incomplete_chunk_go_at_once(name: str) -> None:
+    policy = opened(name)
+    policy.admit(clip(1)[0])
+    assert policy.next_call() is None  # chunks are of two
+    policy.change_schedule(few_steps(9.0, 0.002, context=1, chunk=2))
+    call = policy.next_call()
+    assert call is not None
+    assert call.roles[-2:] == ("flight", "padding")
