@@ -29,7 +29,7 @@ format: $(VENV)/.dev
 
 $(VENV)/.runtime: requirements/build.txt requirements/runtime.txt
 	@PYTHON="$(PYTHON)" sh requirements/check.sh
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements/build.txt -r requirements/runtime.txt
 	@touch $@
 

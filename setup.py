@@ -133,7 +133,8 @@ class BuildPy(build_py):
             source = ROOT / "engines" / name
             if source.is_dir():
                 target = Path(self.build_lib) / "gas_rt" / "bundles" / name
-                shutil.copytree(source, target, dirs_exist_ok=True)
+                shutil.rmtree(target, ignore_errors=True)  # of an earlier build
+                shutil.copytree(source, target)
 
 
 if sys.platform == "win32":

@@ -109,7 +109,7 @@ class Avatar:
         try:
             return cls._from_arrays(mark, shape, arrays)
         except GasRtError as error:
-            raise FileError(f"{path}: damaged: {error}") from error
+            raise FileError(f"{path}: damaged: {error}; enroll the photo again") from error
 
     def save(self, path: str | Path) -> None:
         """Write the avatar, replacing the file in one step."""

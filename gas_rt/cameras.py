@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gas_rt.core import F32, Camera
 from gas_rt.errors import InputError
 
-__all__ = ["about_y", "camera_problems", "framing_camera", "moved_with", "orbit"]
+__all__ = ["about_y", "camera_problems", "framing_camera", "moved_with", "orbit", "turned"]
 
 FRAMING_ROUNDS = 8  # of measuring and correcting; three reach a tenth of a pixel
 SLACK = 1.05  # outside a trained range by less than this is not worth a warning
@@ -32,23 +32,23 @@ def orbit(
     """
     if frames < 1:
         raise InputError(f"orbit: expected at least one frame, got {frames}")
+    step = 2 * math.pi * turns / frames
+    return [turned(camera, k * step, centre=centre) for k in range(frames)]
+
+
+def turned(camera: Camera, angle_rad: float, *, centre: F32 | None = None) -> Camera:
+    """The camera carried by `angle_rad` about the vertical through `centre` [3] (the origin)."""
     pivot = np.zeros(3) if centre is None else np.asarray(centre, np.float64)
-    rotation = camera.rotation.astype(np.float64)
-    translation = camera.translation.astype(np.float64)
-    cameras = []
-    for k in range(frames):
-        turned = rotation @ about_y(2 * math.pi * turns * k / frames).T
-        moved = translation + (rotation - turned) @ pivot
-        cameras.append(
-            Camera(
-                camera.intrinsics,
-                turned.astype(np.float32),
-                moved.astype(np.float32),
-                camera.width,
-                camera.height,
-            )
-        )
-    return cameras
+    before = camera.rotation.astype(np.float64)
+    after = before @ about_y(angle_rad).T
+    translation = camera.translation.astype(np.float64) + (before - after) @ pivot
+    return Camera(
+        camera.intrinsics,
+        after.astype(np.float32),
+        translation.astype(np.float32),
+        camera.width,
+        camera.height,
+    )
 
 
 def moved_with(camera: Camera, offset_m: F32) -> Camera:
@@ -105,18 +105,18 @@ def camera_problems(
 ) -> list[str]:
     """What about a camera lies outside the ranges the model was trained on.
 
-    `root` [3] is the body's pelvis in the world. Known ranges: ``focal_over_side``,
-    ``elevation_deg`` and ``fill``, the share of the picture's side that a standing person of
-    `height_m` takes.
+    `root` [3] is where the body stands, its pose's translation. Known ranges:
+    ``focal_over_side``, ``elevation_deg`` of the line of sight, ``distance_m`` along it, and
+    ``fill``, the share of the picture's height that a standing person of `height_m` takes.
     """
-    side = max(camera.width, camera.height)
-    focal = float(camera.intrinsics[1, 1])
     depth = float(camera.rotation[2] @ root + camera.translation[2])
-    eye = -camera.rotation.T @ camera.translation - root
+    downward = float(np.clip(-camera.rotation[2, 1], -1, 1))
+    focal = float(camera.intrinsics[1, 1])
     values = {
-        "focal_over_side": focal / side,
-        "elevation_deg": math.degrees(math.atan2(eye[1], math.hypot(eye[0], eye[2]))),
-        "fill": focal * height_m / (depth * side) if depth > 0 else math.inf,
+        "focal_over_side": focal / max(camera.width, camera.height),
+        "elevation_deg": math.degrees(math.asin(downward)),
+        "distance_m": depth,
+        "fill": focal * height_m / (depth * camera.height) if depth > 0 else math.inf,
     }
     problems = []
     for name, value in values.items():

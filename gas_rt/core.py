@@ -72,7 +72,22 @@ def checked(
         raise ShapeError(
             f"{name}: {bad} of {array.size} values are NaN or infinite; repair the source"
         )
+    _check_range(array, name, np.dtype(dtype))
     return np.ascontiguousarray(array, dtype=dtype)
+
+
+def _check_range(array: NDArray[Any], name: str, dtype: np.dtype[Any]) -> None:
+    """Raise unless the values survive the conversion: NumPy wraps integers round silently."""
+    if array.size == 0 or dtype.kind not in "fiu" or np.can_cast(array.dtype, dtype, "safe"):
+        return
+    limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+    low, high = array.min(), array.max()
+    if low < limits.min or high > limits.max:
+        worst = low if low < limits.min else high
+        raise ShapeError(
+            f"{name}: value {worst} does not fit {dtype}, which ends at {limits.min} and "
+            f"{limits.max}; repair the source"
+        )
 
 
 @dataclass(frozen=True, eq=False)

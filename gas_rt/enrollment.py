@@ -82,8 +82,7 @@ def enroll(
     photo = read_photo(image, mask)
     if photo.mask_source != "given":
         log.info("enroll: no mask was given; it is taken from the photo's %s", photo.mask_source)
-    fill = bundle.camera_ranges.get("fill")
-    fitted = fit_to_model(photo, body_fit.camera, side_px=bundle.photo_side_px, fill=fill)
+    fitted = fit_to_model(photo, body_fit.camera, side_px=bundle.photo_side_px)
     tell(0.02, "encoding the photo")
     features = _encode(parts, fitted, body_fit.betas, body_fit.pose)
     field = bake(
@@ -96,6 +95,7 @@ def enroll(
         threads=parts.threads,
         progress=lambda share, doing: tell(0.05 + 0.95 * share, doing),
     )
+    tell(1.0, "done")
     return Avatar(
         bundle=BundleMark.of(parts.bundle),
         betas=body_fit.betas,

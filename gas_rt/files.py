@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import tempfile
+import secrets
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from gas_rt.errors import FileError
 
-__all__ = ["atomic_write", "read_npz", "write_npz"]
+__all__ = ["atomic_write", "npz_names", "read_npz", "write_npz"]
 
 NPZ_MAX_BYTES = 1 << 30  # uncompressed; an SMPL file with 300 components is 0.1 GiB
 NPZ_MAX_MEMBERS = 256
@@ -31,52 +32,81 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Raises `FileError` when the folder is missing or cannot be written.
     """
     target = Path(path)
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(8)}.tmp"
     try:
-        descriptor, name = tempfile.mkstemp(
-            dir=target.parent, prefix=f".{target.name}.", suffix=".tmp"
-        )
+        # Not tempfile: its files are for the owner alone, and the umask can't be read without
+        # changing it for every thread.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        descriptor = os.open(temporary, flags, 0o666)
     except OSError as error:
         raise FileError(
             f"{target}: cannot write ({error.strerror}); choose an existing, writable folder"
         ) from error
-    temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             yield stream
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(target)
+        _rename(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def read_npz(
-    path: str | os.PathLike[str], *, max_bytes: int = NPZ_MAX_BYTES
-) -> dict[str, NDArray[Any]]:
-    """Read every array of an ``.npz`` file, never unpickling.
+def _rename(temporary: Path, target: Path) -> None:
+    try:
+        temporary.replace(target)
+    except OSError as error:
+        raise FileError(
+            f"{target}: cannot replace it ({error.strerror}); choose another name"
+        ) from error
 
-    Sizes are taken from the archive's directory and checked before anything is decompressed.
-    Raises `FileError` when the file is missing, no archive, truncated, too large when unpacked,
-    or holds objects instead of numbers.
+
+def npz_names(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the arrays of an ``.npz`` file, sorted; no array is read.
+
+    Raises `FileError` when the file is missing or no archive.
+    """
+    with _archive(Path(path)) as archive:
+        return sorted(_name(member) for member in archive.infolist())
+
+
+def read_npz(
+    path: str | os.PathLike[str],
+    *,
+    keys: Collection[str] | None = None,
+    max_bytes: int = NPZ_MAX_BYTES,
+) -> dict[str, NDArray[Any]]:
+    """Read arrays of an ``.npz`` file, never unpickling.
+
+    With `keys`, arrays of other names are left alone, whatever they hold. Sizes are taken from the
+    archive's directory and checked before anything is decompressed. Raises `FileError` when the
+    file is missing, no archive, truncated, too large when unpacked, or holds objects instead of
+    numbers.
     """
     source = Path(path)
+    with _archive(source) as archive:
+        members = archive.infolist()
+        _check_count(source, members)
+        wanted = [m for m in members if keys is None or _name(m) in keys]
+        _check_members(source, wanted, max_bytes)
+        for member in wanted:
+            _check_header(source, archive, member)
+        return {_name(member): _array(archive, member) for member in wanted}
+
+
+@contextlib.contextmanager
+def _archive(source: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, opened once: what was checked is what is read, whatever the name becomes."""
     try:
-        with zipfile.ZipFile(source) as archive:
-            _check_members(source, archive, max_bytes)
-            for member in archive.infolist():
-                _check_header(source, archive, member)
-        with np.load(source, allow_pickle=False) as data:
-            return {key: data[key] for key in data.files}
+        with source.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+            yield archive
+    except FileError:
+        raise
     except FileNotFoundError as error:
         raise FileError(f"{source}: no such file; check the path") from error
     except (zipfile.BadZipFile, EOFError) as error:
         raise FileError(
             f"{source}: not an .npz archive, or truncated ({error}); write it again"
         ) from error
-    except FileError:
-        raise
     except (ValueError, OSError, NotImplementedError, RuntimeError, zlib.error) as error:
         raise FileError(
             f"{source}: cannot be read as numeric arrays ({error}); "
@@ -84,13 +114,28 @@ def read_npz(
         ) from error
 
 
-def _check_members(source: Path, archive: zipfile.ZipFile, max_bytes: int) -> None:
-    members = archive.infolist()
+def _name(member: zipfile.ZipInfo) -> str:
+    return member.filename.removesuffix(".npy")
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> NDArray[Any]:
+    with archive.open(member) as stream:
+        array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+        return array
+
+
+def _check_count(source: Path, members: list[zipfile.ZipInfo]) -> None:
     if len(members) > NPZ_MAX_MEMBERS:
         raise FileError(
             f"{source}: {len(members)} arrays, at most {NPZ_MAX_MEMBERS} expected; "
             "is this the right file?"
         )
+    names = [_name(member) for member in members]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise FileError(f"{source}: array '{twice[0]}' stands twice; write the file again")
+
+
+def _check_members(source: Path, members: list[zipfile.ZipInfo], max_bytes: int) -> None:
     total = sum(m.file_size for m in members)
     if total > max_bytes:
         raise FileError(
@@ -109,10 +154,16 @@ def _check_header(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInf
     """Hold the array's claimed shape against the member's size, before NumPy allocates for it."""
     with archive.open(member) as stream:
         major, _ = np.lib.format.read_magic(stream)
-        if major == 1:
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
+        read = np.lib.format.read_array_header_1_0
+        if major != 1:
+            read = np.lib.format.read_array_header_2_0
+        try:
+            shape, _, dtype = read(stream)
+        except (tokenize.TokenError, MemoryError) as error:  # of Python's parser, for forged text
+            raise FileError(
+                f"{source}: array '{member.filename}' has an unreadable header; "
+                "the file is damaged or forged"
+            ) from error
         claimed = math.prod(shape) * dtype.itemsize
         if not dtype.hasobject and stream.tell() + claimed != member.file_size:
             raise FileError(

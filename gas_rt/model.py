@@ -21,6 +21,7 @@ from gas_rt.field.render import RenderMode, check_mode, render_baked, render_exa
 from gas_rt.field.rig import PosedRig, Rig
 from gas_rt.kernels import PosedShell
 from gas_rt.photo import PictureLike
+from gas_rt.settings import check_environment
 from gas_rt.stream.field_stages import BodyStage, FieldStage
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.report import available_cpus
@@ -49,6 +50,7 @@ def load(
         may run on.
     precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware.
     """
+    check_environment()
     count = available_cpus() if threads is None else threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= THREADS_MAX:
         raise InputError(f"threads: expected 1..{THREADS_MAX}, got {threads!r}")
@@ -84,8 +86,7 @@ class Performer:
     def camera_problems(self, camera: Camera, pose: Pose) -> list[str]:
         """What about `camera` lies outside the bundle's ranges."""
         ranges = self._config.camera_ranges
-        root = self.rig.shaped.joints[0] + pose.translation
-        return camera_problems(camera, root, ranges=ranges, height_m=self.rig.height_m)
+        return camera_problems(camera, pose.translation, ranges=ranges, height_m=self.rig.height_m)
 
     def _renderer(self, parts: ModelParts) -> Callable[[PosedShell, Camera], tuple[F32, F32]]:
         avatar, samples = self.avatar, self._config.march_samples

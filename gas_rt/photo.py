@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import itertools
+import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +27,10 @@ MaskSource = Literal["given", "alpha", "background"]
 FORMATS = ("PNG", "JPEG", "WEBP")
 FILE_BYTES_MAX = 128 << 20
 PIXELS_MAX = 64_000_000  # a phone's largest photo has about 50 million
+SIDES = (16, 16384)
 BLACK_MAX = 12  # a background pixel's largest channel: black, as JPEG leaves it
-FILL_DEFAULT = (0.7, 0.98)
+# Share of the picture's side that a person shall fill: what is accepted, and what a crop aims at.
+FILL_MIN, FILL_MAX, FILL_AIM = 0.7, 0.98, 0.88
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,17 +104,11 @@ def read_photo(image: PictureLike, mask: PictureLike | None = None) -> Photo:
     return Photo(np.ascontiguousarray(rgb), np.ascontiguousarray(coverage), source)
 
 
-def fit_to_model(
-    photo: Photo,
-    camera: Camera,
-    *,
-    side_px: int,
-    fill: tuple[float, float] | None = None,
-) -> ModelPhoto:
-    """Map a photo and its camera onto a square of `side_px` in which the person fills `fill`.
+def fit_to_model(photo: Photo, camera: Camera, *, side_px: int) -> ModelPhoto:
+    """Map a photo and its camera onto a square of `side_px` that the person fills.
 
-    A square photo in which the person's longer side already lies within `fill` (lowest, highest
-    share of the side) is used whole.
+    A square photo that the person fills already is used whole; others are cropped, or padded
+    with black.
     """
     height, width = photo.mask.shape
     if (camera.width, camera.height) != (width, height):
@@ -120,30 +118,30 @@ def fit_to_model(
                 f"{width}×{height}; fit the body to this photo"
             )
         camera = camera.resized(width=width, height=height)
-    x0, y0, side = _window(photo.mask > 127, fill or FILL_DEFAULT)
+    x0, y0, side = _window(photo.mask > 127)
     squared = _cut(np.concatenate([photo.rgb, photo.mask[..., None]], 2), x0, y0, side)
     small = _resized(squared, side_px)
     k = camera.intrinsics.copy()
     k[0, 2] -= x0
     k[1, 2] -= y0
-    moved = Camera(k, camera.rotation, camera.translation, side, side)
+    k[:2] *= side_px / side
     return ModelPhoto(
         np.ascontiguousarray(small[..., :3]),
         np.ascontiguousarray(small[..., 3]),
-        moved.resized(width=side_px, height=side_px),
+        Camera(k, camera.rotation, camera.translation, side_px, side_px),
     )
 
 
-def _window(person: NDArray[np.bool_], fill: tuple[float, float]) -> tuple[int, int, int]:
+def _window(person: NDArray[np.bool_]) -> tuple[int, int, int]:
     """The square (left, top, side) to use, in pixels; it may reach beyond the picture."""
     height, width = person.shape
     rows, columns = np.flatnonzero(person.any(1)), np.flatnonzero(person.any(0))
     top, bottom = int(rows[0]), int(rows[-1]) + 1
     left, right = int(columns[0]), int(columns[-1]) + 1
     longer = max(bottom - top, right - left)
-    if height == width and fill[0] - 0.02 <= longer / height <= fill[1] + 0.02:
+    if height == width and FILL_MIN <= longer / height <= FILL_MAX:
         return 0, 0, height
-    side = max(1, round(longer / (0.5 * (fill[0] + fill[1]))))
+    side = max(1, round(longer / FILL_AIM))
     return (left + right - side) // 2, (top + bottom - side) // 2, side
 
 
@@ -164,7 +162,7 @@ def _resized(pixels: U8, side: int) -> U8:
     if pixels.shape[0] == side:
         return pixels
     if pixels.shape[0] > side:
-        shrunk = _shrunk(_shrunk(pixels.astype(np.float64), side).swapaxes(0, 1), side)
+        shrunk = _shrunk(_shrunk(pixels, side).swapaxes(0, 1), side)
         return (shrunk.swapaxes(0, 1) + 0.5).astype(np.uint8)
     channels = [
         Image.fromarray(np.ascontiguousarray(pixels[..., c])).resize(
@@ -175,14 +173,18 @@ def _resized(pixels: U8, side: int) -> U8:
     return np.stack([np.asarray(channel) for channel in channels], 2)
 
 
-def _shrunk(rows: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Area averages of `count` equal parts along the first axis; parts may split a row."""
-    total = np.concatenate([np.zeros((1, *rows.shape[1:])), np.cumsum(rows, 0)])
+def _shrunk(rows: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """Area averages of `count` equal parts along the first axis; parts may split a row.
+
+    Part by part: in floating point, a phone's photo as a whole would take gigabytes.
+    """
     edges = np.linspace(0, len(rows), count + 1)
-    whole = np.minimum(edges.astype(np.int64), len(rows) - 1)
-    part = (edges - whole).reshape(-1, *[1] * (rows.ndim - 1))
-    below = total[whole] + part * rows[whole]
-    return np.diff(below, axis=0) * (count / len(rows))
+    out = np.empty((count, *rows.shape[1:]))
+    for k, (begin, end) in enumerate(itertools.pairwise(edges)):
+        at = np.arange(int(begin), min(math.ceil(end), len(rows)))
+        share = np.minimum(at + 1, end) - np.maximum(at, begin)
+        out[k] = np.tensordot(share, rows[at[0] : at[-1] + 1], 1)
+    return out * (count / len(rows))
 
 
 def _pixels(image: PictureLike, what: str) -> U8:
@@ -236,11 +238,14 @@ def _opened(image: PictureLike, what: str) -> Image.Image:
         size = path.stat().st_size
         if size > FILE_BYTES_MAX:
             raise FileError(
-                f"{path}: has {size >> 20} MiB, at most {FILE_BYTES_MAX >> 20} are read"
+                f"{path}: has {size >> 20} MiB, at most {FILE_BYTES_MAX >> 20} are read; "
+                "scale the picture"
             )
         content = io.BytesIO(path.read_bytes())
     except OSError as error:
-        raise FileError(f"{path}: cannot be read as a {what}: {error.strerror}") from error
+        raise FileError(
+            f"{path}: cannot be read as a {what}: {error.strerror}; check the path"
+        ) from error
     try:
         with warnings.catch_warnings():
             # Our own limit, checked below, is lower than the one Pillow warns about.
@@ -248,10 +253,10 @@ def _opened(image: PictureLike, what: str) -> Image.Image:
             picture = Image.open(content, formats=FORMATS)
     except UnidentifiedImageError as error:
         raise FileError(
-            f"{path}: cannot be read as a {what}: not a {', '.join(FORMATS)} picture"
+            f"{path}: cannot be read as a {what}: not a {', '.join(FORMATS)} picture; convert it"
         ) from error
     except Exception as error:  # Pillow's parsers raise whatever a broken file leads them to
-        raise FileError(f"{path}: is a damaged picture: {error}") from error
+        raise FileError(f"{path}: is a damaged picture: {error}; save it again") from error
     _check_size(picture.width, picture.height, str(path))
     return picture
 
@@ -263,12 +268,16 @@ def _decoded(picture: Image.Image, mode: str, what: str) -> U8:
         # Phones store photos lying on their side; the tools that fit bodies read them upright.
         return np.asarray(ImageOps.exif_transpose(picture).convert(mode), np.uint8)
     except Exception as error:  # as above
-        raise FileError(f"{what}: is a damaged or truncated picture: {error}") from error
+        raise FileError(
+            f"{what}: is a damaged or truncated picture: {error}; save it again"
+        ) from error
 
 
 def _check_size(width: int, height: int, what: str) -> None:
-    if width < 16 or height < 16 or width * height > PIXELS_MAX:
+    # The square around a person is as wide as a panorama is long, so the sides are bounded too.
+    low, high = SIDES
+    if min(width, height) < low or max(width, height) > high or width * height > PIXELS_MAX:
         raise InputError(
-            f"{what}: is {width}×{height}; expected at least 16×16 and at most "
-            f"{PIXELS_MAX // 10**6} million pixels"
+            f"{what}: is {width}×{height}; expected at least {low}×{low}, at most {high} pixels "
+            f"a side and {PIXELS_MAX // 10**6} million pixels; scale the picture"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,11 +56,11 @@ def read_tensor_header(path: str | Path, *, what: str) -> TensorHeader:
             if len(prefix) < 8 or length > min(size - 8, HEADER_BYTES_MAX):
                 raise FileError(
                     f"{path}: not {what}, or truncated: {size} bytes, "
-                    f"its first 8 announce a header of {length}"
+                    f"its first 8 announce a header of {length}; check the path or copy it again"
                 )
             raw = stream.read(length)
     except OSError as error:
-        raise FileError(f"{path}: cannot be read: {error.strerror}") from error
+        raise FileError(f"{path}: cannot be read: {error.strerror}; check the path") from error
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError) as error:
@@ -98,7 +99,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, value: Any) -> TensorEntry:
-    damaged = FileError(f"{path}: damaged: its header describes tensor {name!r} as {value!r:.120}")
+    damaged = FileError(
+        f"{path}: damaged: its header describes tensor {name!r:.80} as {value!r:.120}; "
+        "copy or make the file again"
+    )
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise damaged
     shape, offsets = value["shape"], value["data_offsets"]
@@ -107,13 +111,13 @@ def _entry(path: Path, name: str, value: Any) -> TensorEntry:
             type(n) is int and 0 <= n < 1 << 40 for n in numbers
         ):
             raise damaged
-    if value["dtype"] not in DTYPES or len(shape) > 8 or len(offsets) != 2:
+    known = isinstance(value["dtype"], str) and value["dtype"] in DTYPES
+    # NumPy refuses shapes of 2**63 values also where another axis is 0.
+    nonzero = math.prod(n for n in shape[:8] if n)
+    if not known or len(shape) > 8 or len(offsets) != 2 or nonzero >= 1 << 40:
         raise damaged
     entry = TensorEntry(DTYPES[value["dtype"]], tuple(shape), offsets[0], offsets[1])
-    count = 1
-    for length in entry.shape:
-        count *= length  # Python's integers: no overflow
-    if entry.end - entry.begin != count * entry.dtype.itemsize:
+    if entry.end - entry.begin != math.prod(entry.shape) * entry.dtype.itemsize:
         raise damaged
     return entry
 
@@ -126,5 +130,6 @@ def _check_layout(path: Path, tensors: Mapping[str, TensorEntry], size: int) -> 
         at = entry.end
     if at != size:
         raise FileError(
-            f"{path}: truncated or damaged: its tensors take {at} bytes, the file has {size}"
+            f"{path}: truncated or damaged: its tensors take {at} bytes, the file has {size}; "
+            "copy it again"
         )

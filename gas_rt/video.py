@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["VideoWriter", "sheet", "write_png"]
 
+SLOWEST_FPS = 0.01  # a film's rate is a ratio of small numbers
 # In order of preference; mpeg4 is built into every FFmpeg.
 CODECS = (("libx264", {"crf": "16", "preset": "veryfast"}), ("mpeg4", {"qscale": "2"}))
 
@@ -28,7 +29,7 @@ class VideoWriter:
 
     def __init__(self, path: str | Path, *, fps: float) -> None:
         self.path = Path(path)
-        self._rate = fractions.Fraction(fps).limit_denominator(1001)
+        self._rate = fractions.Fraction(max(fps, SLOWEST_FPS)).limit_denominator(1001)
         self._file = atomic_write(self.path)
         self._stream_to = self._file.__enter__()
         self._container: Any = None

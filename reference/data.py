@@ -73,7 +73,8 @@ class Shards:
         self.files = sorted(folder.glob(f"{split}-*.npz"))
         if not self.files:
             raise FileNotFoundError(
-                f"{folder}: no {split}-*.npz found; write some with `python -m reference.people.shards`"
+                f"{folder}: no {split}-*.npz found; write some with "
+                "`python -m reference.people.shards`"
             )
         self._loaded: dict[int, dict[str, NDArray]] = {}
         self._index: list[tuple[int, int]] = []
@@ -114,23 +115,26 @@ class Shards:
         )
 
 
-def camera_ranges(people: Shards, *, limit: int = 256) -> dict[str, list[float]]:
-    """Lowest and highest focal length, elevation, distance and height in the picture.
+def camera_ranges(people: Shards, body: BodyModel, *, limit: int = 256) -> dict[str, list[float]]:
+    """Lowest and highest focal length, elevation and size in the picture, as the bundle has them.
 
     Over the first `limit` people: what the model has seen of cameras.
     """
     seen: dict[str, list[float]] = {}
     for index in range(min(limit, len(people))):
         person = people[index]
+        shaped = body.shape(person.betas)
+        height_m = float(np.ptp(shaped.vertices[:, 1]))
         for picture in (person.photo, *person.targets):
             camera = picture.camera
-            centre = camera.rotation @ picture.pose.translation + camera.translation
-            rows = np.flatnonzero(picture.mask.any(1))
+            pelvis = shaped.joints[0] + picture.pose.translation
+            eye = -camera.rotation.T @ camera.translation - pelvis
+            depth_m = camera.rotation[2] @ pelvis + camera.translation[2]
+            focal = camera.intrinsics[0, 0] / camera.width
             values = {
-                "focal_over_side": camera.intrinsics[0, 0] / camera.width,
-                "elevation_deg": -np.degrees(np.arcsin(camera.rotation[2, 1])),
-                "distance_m": centre[2],
-                "fill": (rows[-1] + 1 - rows[0]) / camera.height if len(rows) else 0.0,
+                "focal_over_side": focal,
+                "elevation_deg": np.degrees(np.arctan2(eye[1], np.hypot(eye[0], eye[2]))),
+                "fill": focal * height_m / depth_m,
             }
             for name, value in values.items():
                 seen.setdefault(name, []).append(float(value))
@@ -214,7 +218,7 @@ class Geometry:
         *,
         pixels: NDArray[np.int32] | None = None,
     ) -> PointSet:
-        """In-shell samples of the camera's rays: all, or those of `pixels` [R,2], column and row."""
+        """In-shell samples of the camera's rays; of `pixels` [R,2], column and row, if given."""
         packed = march_samples(
             shell, camera, samples=self.config.samples, pixels=pixels, threads=self.threads
         )

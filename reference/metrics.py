@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from skimage.metrics import structural_similarity
 
 from gas_rt.core import Camera
 
@@ -42,13 +42,16 @@ def psnr_db(picture: F32, truth: F32) -> float:
 
 def ssim(picture: F32, truth: F32) -> float:
     """Structural similarity of [H,W,3] pictures in [0,1]: 11-pixel Gaussian window, σ 1.5."""
-    import piq
-
-    pair = [
-        torch.from_numpy(np.ascontiguousarray(p, np.float32)).permute(2, 0, 1)[None].clamp(0, 1)
-        for p in (picture, truth)
-    ]
-    return float(piq.ssim(pair[0], pair[1], data_range=1.0, downsample=False))
+    value = structural_similarity(
+        picture,
+        truth,
+        data_range=1.0,
+        channel_axis=2,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    return float(value)
 
 
 def box_and_whole(picture: F32, truth: F32, mask: NDArray) -> dict[str, float]:

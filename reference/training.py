@@ -13,16 +13,18 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Run", "Schedule", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "fit", "learning_rate"]
 
-Losses = tuple[Tensor, dict[str, float]]
+# The loss of some part of a batch under a model, and the figures to report.
+Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
 
 
 class Schedule(Protocol):
@@ -49,11 +51,21 @@ def learning_rate(step: int, config: Schedule) -> float:
 class Run:
     """Weights, their running mean, the optimiser and the step.
 
-    `identity` is stored with the weights; a checkpoint of another identity is refused.
+    `identity` is stored with the weights, and a checkpoint of another identity is refused; only
+    ``identity["train"]["steps"]`` may differ, so that a schedule can be lengthened. `notes` are
+    stored too, for whoever exports the weights.
     """
 
-    def __init__(self, model: nn.Module, config: Schedule, identity: dict[str, Any]) -> None:
-        self.model, self.config, self.identity, self.step = model, config, identity, 0
+    def __init__(
+        self,
+        model: nn.Module,
+        config: Schedule,
+        identity: dict[str, Any],
+        *,
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        self.model, self.config, self.step = model, config, 0
+        self.identity, self.notes = identity, notes or {}
         self.mean = copy.deepcopy(model).requires_grad_(False)
         decay = [p for p in model.parameters() if p.ndim > 1]
         rest = [p for p in model.parameters() if p.ndim <= 1]
@@ -61,15 +73,26 @@ class Run:
             {"params": decay, "weight_decay": config.weight_decay},
             {"params": rest, "weight_decay": 0.0},
         ]
-        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99))
+        self.optimiser = torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, 0.99), fused=True)
+        self._pool = ThreadPoolExecutor(thread_name_prefix="gradients")
 
-    def advance(self, losses: Callable[[nn.Module], Losses]) -> dict[str, float]:
-        """One optimiser step on what `losses` returns for the model."""
+    def advance(self, parts: Sequence[Losses]) -> dict[str, float]:
+        """One optimiser step on the mean of the losses that `parts` compute, one thread each.
+
+        Several parts with a torch thread each meet once a step; torch's own threads meet at every
+        operation, which costs more than it brings when they have to share the cores.
+        """
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.step, self.config)
-        loss, parts = losses(self.model)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        if len(parts) == 1:
+            done = [self._gradients(parts[0])]
+        else:
+            done = list(self._pool.map(self._gradients_alone, parts))
+        for parameter, *gradients in zip(
+            self.model.parameters(), *(gradients for gradients, _ in done), strict=True
+        ):
+            parameter.grad = sum(gradients[1:], start=gradients[0]) / len(gradients)
+        values = {k: sum(v[k] for _, v in done) / len(done) for k in done[0][1]}
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         if not math.isfinite(norm):
             raise FloatingPointError(
@@ -78,7 +101,15 @@ class Run:
         self.optimiser.step()
         self.step += 1
         self._follow()
-        return parts | {"grad": norm}
+        return values | {"grad": norm}
+
+    def _gradients(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+        loss, values = losses(self.model)
+        return list(torch.autograd.grad(loss, list(self.model.parameters()))), values
+
+    def _gradients_alone(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+        torch.set_num_threads(1)  # of this worker thread
+        return self._gradients(losses)
 
     def _follow(self) -> None:
         # Early on the mean follows quickly, so that it does not remember the initial weights.
@@ -91,7 +122,9 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Write the checkpoint; a kill while writing leaves the one before."""
-        state = self.identity | {
+        state = {
+            **self.identity,
+            **self.notes,
             "step": self.step,
             "model": self.model.state_dict(),
             "mean": self.mean.state_dict(),
@@ -104,11 +137,12 @@ class Run:
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same identity."""
         state = torch.load(path, weights_only=True)
-        differs = [k for k, v in self.identity.items() if state.get(k) != v]
-        if differs:
+        found = {key: state.get(key) for key in self.identity}
+        if isinstance(found.get("train"), dict):
+            found["train"] = found["train"] | {"steps": self.config.steps}
+        if found != self.identity:
             raise ValueError(
-                f"{path}: was trained with another configuration ({', '.join(differs)} differ); "
-                "choose another --out"
+                f"{path}: was trained with another configuration; choose another --out"
             )
         self.model.load_state_dict(state["model"])
         self.mean.load_state_dict(state["mean"])
@@ -118,7 +152,7 @@ class Run:
 
 def fit(
     run: Run,
-    batches: Callable[[int, int], Iterable[Callable[[nn.Module], Losses]]],
+    batches: Callable[[int, int], Iterable[Sequence[Losses]]],
     *,
     out: Path,
     stop_at: int | None = None,
@@ -129,7 +163,7 @@ def fit(
 ) -> Run:
     """Train to the end of the schedule, or to `stop_at`, continuing what `out` holds.
 
-    `batches(start, stop)` yields one loss function per step. The curve goes to
+    `batches(start, stop)` yields, per step, the parts of its batch. The curve goes to
     ``out/curve.jsonl``, progress to stderr, checkpoints to ``out/checkpoint.pt``.
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -140,8 +174,8 @@ def fit(
     recent: list[dict[str, float]] = []
     saved = since = time.monotonic()
     with (out / "curve.jsonl").open("a") as curve:
-        for losses in batches(run.step, stop):
-            recent.append(run.advance(losses))
+        for parts in batches(run.step, stop):
+            recent.append(run.advance(parts))
             if run.step % report_every == 0 or run.step == stop:
                 row: dict[str, Any] = {
                     k: sum(r[k] for r in recent) / len(recent) for k in recent[0]

@@ -14,5 +14,7 @@ command -v "$python" >/dev/null 2>&1 ||
     fail "Python's venv module is missing; install it (Debian: apt install python3-venv)"
 "$python" -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' ||
     fail "Python.h is missing; install Python's headers (Debian: apt install python3-dev)"
-command -v "${CXX:-c++}" >/dev/null 2>&1 ||
-    fail "no C++ compiler '${CXX:-c++}' found; install one (Debian: apt install g++), or set CXX"
+# The build calls the compiler that Python was built with, unless CXX names another.
+cxx="${CXX:-$("$python" -c 'import sysconfig; print(sysconfig.get_config_var("CXX") or "c++")')}"
+command -v "${cxx%% *}" >/dev/null 2>&1 ||
+    fail "no C++ compiler '${cxx%% *}' found; install one (Debian: apt install g++), or set CXX"

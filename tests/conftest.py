@@ -9,10 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from gas_rt import Avatar, Model
     from tests.toy_person import ToyPerson
+
+
+# The same examples in every run: a test that fails must fail again.
+settings.register_profile("gas-rt", derandomize=True, deadline=None)
+settings.load_profile("gas-rt")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

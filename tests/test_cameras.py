@@ -90,7 +90,7 @@ def test_camera_problems_name_what_is_outside() -> None:
 
     def problems(**change: float) -> list[str]:
         camera = framing_camera(body, side_px=128, **change)
-        return camera_problems(camera, np.array([0, -0.2, 0]), ranges=ranges, height_m=1.7)
+        return camera_problems(camera, np.zeros(3), ranges=ranges, height_m=1.7)
 
     assert problems() == []
     assert problems(focal_over_side=10)[0].startswith("focal_over_side of the camera is 10.00")

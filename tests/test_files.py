@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gas_rt.errors import FileError
-from gas_rt.files import atomic_write, read_npz, write_npz
+from gas_rt.files import atomic_write, npz_names, read_npz, write_npz
 
 
 def test_round_trip_is_deterministic(tmp_path: Path) -> None:
@@ -117,3 +117,49 @@ def test_a_member_that_is_no_array_is_refused(tmp_path: Path) -> None:
         archive.writestr("a.npy", b"just text")
     with pytest.raises(FileError, match="cannot be read as numeric arrays"):
         read_npz(path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["(", "{'descr': '<f4', ", "'''", "-" * 9000, "[" * 9000, "{'descr': '<f4'}", "\0"],
+)
+def test_a_header_that_is_no_description_is_refused(tmp_path: Path, header: str) -> None:
+    """NumPy hands the text to Python's parser, which has errors of its own."""
+    path = tmp_path / "x.npz"
+    member = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", member + bytes(40))
+    with pytest.raises(FileError, match=r"unreadable header|cannot be read as numeric"):
+        read_npz(path)
+
+
+def test_arrays_that_are_not_asked_for_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez_compressed(path, a=np.arange(3), big=np.zeros(1 << 20), b=np.array([{}], object))
+    assert npz_names(path) == ["a", "b", "big"]
+    np.testing.assert_array_equal(read_npz(path, keys={"a", "c"}, max_bytes=4096)["a"], [0, 1, 2])
+    with pytest.raises(FileError, match="without objects"):
+        read_npz(path, keys={"b"})
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_an_array_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        for _ in range(2):
+            archive.writestr("a.npy", b"")
+    with pytest.raises(FileError, match="'a' stands twice"):
+        read_npz(path)
+
+
+def test_a_written_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(b"")
+    write_npz(tmp_path / "x.npz", {"a": np.arange(3)})
+    assert (tmp_path / "x.npz").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_in_the_files_place_is_an_error_and_leaves_no_temporary(tmp_path: Path) -> None:
+    (tmp_path / "x.npz").mkdir()
+    with pytest.raises(FileError, match="cannot replace it"):
+        write_npz(tmp_path / "x.npz", {"a": np.arange(3)})
+    assert [p.name for p in tmp_path.iterdir()] == ["x.npz"]

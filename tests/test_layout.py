@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from setuptools import find_packages
 
 ROOT = Path(__file__).parents[1]
 ALWAYS = {"gas_rt.core", "gas_rt.errors"}
@@ -34,12 +36,15 @@ ROOMS: dict[str, set[str]] = {
     },
 }
 ROOMS["gas_rt.photo"] = set()
+ROOMS["gas_rt.settings"] = set()
 ROOMS["gas_rt.tensor_file"] = set()
 ROOMS["gas_rt.avatar"] |= {"gas_rt.tensor_file"}
 ROOMS["gas_rt.enrollment"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.photo"}
 ROOMS["gas_rt.stream"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.cameras"}
 ROOMS["gas_rt.model"] = (
-    ROOMS["gas_rt.stream"] | ROOMS["gas_rt.enrollment"] | {"gas_rt.stream", "gas_rt.enrollment"}
+    ROOMS["gas_rt.stream"]
+    | ROOMS["gas_rt.enrollment"]
+    | {"gas_rt.stream", "gas_rt.enrollment", "gas_rt.settings"}
 )
 ROOMS["gas_rt.video"] = {"gas_rt.files"}
 REFERENCE_MAY = {"gas_rt.kernels", "gas_rt.body", "gas_rt.diffusion"}
@@ -137,6 +142,14 @@ def test_importing_gas_rt_loads_nothing_heavy() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_every_folder_of_the_runtime_is_installed() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    found = settings["packages"]["find"]
+    assert not found["namespaces"]
+    installed = set(find_packages(str(ROOT), include=found["include"]))
+    assert installed == {module_name(path.parent / "__init__.py") for path in modules("gas_rt")}
 
 
 def test_runtime_requirements_hold_no_torch() -> None:

@@ -65,6 +65,12 @@ def test_unknown_names(tmp_path: Path, toy_folder: Path) -> None:
         gas_rt.load(toy_folder, "abacus")
 
 
+def test_an_unknown_switch_is_named(monkeypatch: pytest.MonkeyPatch, toy_folder: Path) -> None:
+    monkeypatch.setenv("GAS_RT_KERNEL", "numpy")
+    with pytest.raises(InputError, match=r"GAS_RT_KERNEL: unknown; did you mean GAS_RT_KERNELS\?"):
+        gas_rt.load(toy_folder)
+
+
 def test_a_body_of_another_size_is_refused(toy_folder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(toy_folder, tmp_path / "wrong")
     manifest = manifest_of(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from PIL import Image
 
 from gas_rt.core import Camera
 from gas_rt.errors import FileError, GasRtWarning, InputError, ShapeError
-from gas_rt.photo import fit_to_model, read_photo
+from gas_rt.photo import FILL_AIM, Photo, fit_to_model, read_photo
 
 
 def camera(width: int, height: int) -> Camera:
@@ -117,6 +118,11 @@ def test_a_pixel_bomb_is_refused_before_it_is_decoded(tmp_path: Path, side: int)
         read_photo(tmp_path / "bomb.png")
 
 
+def test_a_picture_that_is_too_long_is_refused() -> None:
+    with pytest.raises(InputError, match=r"is 20000×16; .* at most 16384 pixels a side"):
+        read_photo(np.zeros((16, 20_000, 3), np.uint8))
+
+
 def test_wrong_types_are_named() -> None:
     with pytest.raises(ShapeError, match="expected a uint8 array"):
         read_photo(np.zeros((64, 64, 3), np.float32))
@@ -167,6 +173,31 @@ def test_cropping_adapts_the_camera(width: int, height: int) -> None:
     np.testing.assert_allclose(centre, mapped[:2] / mapped[2], atol=0.05)
     share = (fitted.mask > 127).any(1).mean()
     assert 0.7 <= share <= 0.98
+
+
+def test_a_large_photo_takes_little_more_memory_than_its_pixels() -> None:
+    width, height = 3000, 64
+    picture = np.full((height, width, 3), 90, np.uint8)
+    tracemalloc.start()
+    photo = Photo(picture, np.full((height, width), 255, np.uint8), "given")
+    fitted = fit_to_model(photo, camera(width, height), side_px=64)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert fitted.camera.width == 64
+    side = round(width / FILL_AIM)
+    assert fitted.camera.intrinsics[0, 0] == pytest.approx(200 * 64 / side, rel=1e-3)
+    assert peak < 3 * side**2 * 4
+
+
+def test_shrinking_averages_areas() -> None:
+    """Against the same picture enlarged until a part is whole pixels."""
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (30, 30, 3), dtype=np.uint8)
+    mask = np.pad(np.full((28, 28), 255, np.uint8), 1)  # fills the picture: it is used whole
+    fitted = fit_to_model(Photo(picture, mask, "given"), camera(30, 30), side_px=16)
+    large = np.repeat(np.repeat(picture.astype(float), 16, 0), 16, 1)
+    want = large.reshape(16, 30, 16, 30, 3).mean((1, 3))
+    assert np.abs(fitted.rgb - want).max() <= 0.5 + 1e-9
 
 
 def test_a_person_at_the_border_is_padded_with_black() -> None:

@@ -19,8 +19,10 @@ from tests.toy_bundle import SIDE, write_bundle
 
 # Enough to see that a bake works, in about a second.
 QUICK_BAKE = BakeConfig(
-    grid=HashGridConfig(levels=6, log2_table=13), pool=100_000, batch=8192, steps=120
+    grid=HashGridConfig(levels=6, log2_table=13), pool=40_000, batch=4096, steps=90, cells=48
 )
+# For tests that look at the teacher and not at the bake.
+NO_BAKE = BakeConfig(grid=HashGridConfig(levels=2, log2_table=8), pool=64, steps=1, cells=8)
 MARGIN_M = 0.02
 RADIUS_M = 0.06
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <mutex>
 
 #include "arrays.h"
 #include "bindings.h"
@@ -48,7 +49,8 @@ void make_field(Field* field, const std::vector<float>& scales,
   for (size_t l = 0; l < n; ++l) {
     const uint64_t r = resolutions[l], size = sizes[l];
     const bool hashed = r * r * r > size;
-    require(r >= 2 && r <= (1u << 20) && size <= (1u << 24) && (!hashed || !(size & (size - 1))),
+    require(r >= 2 && r <= (1u << 20) && size >= 8 && size <= (1u << 24) &&
+                (!hashed || !(size & (size - 1))),
             "Field: bad level");
     view.levels[l] = {scales[l], static_cast<uint32_t>(r), static_cast<uint32_t>(size), hashed,
                       offset};
@@ -82,8 +84,10 @@ class Trainer {
       moments->assign(field_.table.size(), 0.0f);
   }
 
+  // Called without the GIL: two Python threads may be here at once.
   double run(const TrainBatch& batch, float lr, float beta1, float beta2, float epsilon,
              int threads) {
+    const std::lock_guard<std::mutex> lock(running_);
     const int64_t blocks = (batch.count + kTrainBlock - 1) / kTrainBlock;
     const int64_t chunks = (blocks + kTrainChunk - 1) / kTrainChunk;
     const FieldView& view = field_.view;
@@ -113,7 +117,9 @@ class Trainer {
     return table().train(buffers, batch, &adam, threads);
   }
 
-  void read(bool gradients, F32Out<-1> values, F32Out<-1> nets) const {
+  void read(bool gradients, F32Out<-1> values, F32Out<-1> nets) {
+    Release release;
+    const std::lock_guard<std::mutex> lock(running_);
     const auto& from_table = gradients ? table_gradient_ : field_.table;
     const auto& from_nets = gradients ? nets_gradient_ : field_.nets;
     require(values.size() == from_table.size() && nets.size() == from_nets.size(),
@@ -127,6 +133,7 @@ class Trainer {
     if (int64_t(buffer.size()) < size) buffer.resize(size);
   }
 
+  std::mutex running_;
   Field field_;
   std::vector<float> nets_first_, nets_second_, nets_gradient_;
   std::vector<float> table_first_, table_second_, table_gradient_;

@@ -74,7 +74,8 @@ GAS_RT_HD Tap texture_tap(float s, int64_t size) {
   const float last = static_cast<float>(size - 1);
   float at = s * static_cast<float>(size) - 0.5f;
   at = at > 0.0f ? (at < last ? at : last) : 0.0f;
-  const int64_t low = static_cast<int64_t>(at);
+  // Beyond 2^24 texels `last` may have been rounded up.
+  const int64_t low = std::min(static_cast<int64_t>(at), size - 1);
   return {low, low + 1 < size ? low + 1 : low, at - static_cast<float>(low)};
 }
 

@@ -30,6 +30,7 @@ MAX_VALUES = 40_000_000
 MAX_LINE = 1 << 17
 MAX_NUMBER = 1e7
 _CHANNELS = ("Xposition", "Yposition", "Zposition", "Xrotation", "Yrotation", "Zrotation")
+_FRAMES_AT_ONCE = 4096
 # SMPL's legs from hip to ankle, which tell the file's unit of length.
 _LEG_M = 0.84
 # A rest pose whose limbs are off SMPL's T-pose by less than this is taken as T-pose.
@@ -259,10 +260,23 @@ def _to_smpl(
     rest = np.zeros((len(joints), 3))
     for i, joint in enumerate(joints):
         rest[i] = np.array(joint.offset) + (rest[joint.parent] if joint.parent >= 0 else 0)
-    world, root = _forward(joints, values)
     aligned = _alignment(mapped, rest)
-    globals_ = np.broadcast_to(np.eye(3), (len(values), len(JOINT_NAMES), 3, 3)).copy()
-    rotations = np.zeros((len(values), len(JOINT_NAMES), 3), np.float32)
+    # Part by part: a matrix per joint and frame is far more than the file itself.
+    rotations = np.concatenate(
+        [
+            _rotations(_forward(joints, values[start : start + _FRAMES_AT_ONCE]), mapped, aligned)
+            for start in range(0, len(values), _FRAMES_AT_ONCE)
+        ]
+    )
+    unit = _unit(name, mapped, rest) if metres_per_unit is None else metres_per_unit
+    translations = _root(joints[0], values) * unit - np.array(REST_PELVIS)
+    return Motion(rotations, translations.astype(np.float32), fps)
+
+
+def _rotations(world: F64, mapped: dict[str, int], aligned: F64) -> NDArray[np.float32]:
+    """SMPL's rotations [T, 24, 3] of the joints' world rotations [T, J, 3, 3]."""
+    globals_ = np.broadcast_to(np.eye(3), (len(world), len(JOINT_NAMES), 3, 3)).copy()
+    rotations = np.zeros((len(world), len(JOINT_NAMES), 3), np.float32)
     for j, joint_name in enumerate(JOINT_NAMES):
         parent = PARENTS[j]
         if joint_name in mapped:
@@ -271,26 +285,29 @@ def _to_smpl(
             globals_[:, j] = globals_[:, parent]
         above = globals_[:, parent] if parent >= 0 else np.eye(3)
         rotations[:, j] = axis_angle_from_matrix(np.swapaxes(above, -1, -2) @ globals_[:, j])
-    unit = _unit(name, mapped, rest) if metres_per_unit is None else metres_per_unit
-    translations = root * unit - np.array(REST_PELVIS)
-    return Motion(rotations, translations.astype(np.float32), fps)
+    return rotations
 
 
-def _forward(joints: list[BvhJoint], values: F64) -> tuple[F64, F64]:
-    """World rotations [T, J, 3, 3] and the root's position [T, 3] in the file's unit."""
+def _forward(joints: list[BvhJoint], values: F64) -> F64:
+    """World rotations [T, J, 3, 3]."""
     world = np.empty((len(values), len(joints), 3, 3))
-    root = np.broadcast_to(np.array(joints[0].offset), (len(values), 3)).copy()
     for i, joint in enumerate(joints):
         local = np.broadcast_to(np.eye(3), (len(values), 3, 3))
         for k, channel in enumerate(joint.channels):
-            column = values[:, joint.first + k]
-            axis = "XYZ".index(channel[0])
             if channel.endswith("rotation"):
-                local = local @ _about(axis, np.deg2rad(column))
-            elif i == 0:
-                root[:, axis] = column
+                angle = np.deg2rad(values[:, joint.first + k])
+                local = local @ _about("XYZ".index(channel[0]), angle)
         world[:, i] = world[:, joint.parent] @ local if joint.parent >= 0 else local
-    return world, root
+    return world
+
+
+def _root(joint: BvhJoint, values: F64) -> F64:
+    """The root's position [T, 3] in the file's unit."""
+    root = np.broadcast_to(np.array(joint.offset), (len(values), 3)).copy()
+    for k, channel in enumerate(joint.channels):
+        if channel.endswith("position"):
+            root[:, "XYZ".index(channel[0])] = values[:, joint.first + k]
+    return root
 
 
 def _about(axis: int, angle: F64) -> F64:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gas_rt.body.rotations import compose, slerp
 from gas_rt.core import JOINT_COUNT, Pose, checked
 from gas_rt.errors import FileError, InputError, ShapeError
-from gas_rt.files import read_npz, write_npz
+from gas_rt.files import npz_names, read_npz, write_npz
 
 __all__ = ["MAX_FRAMES", "REST_PELVIS", "Motion"]
 
@@ -30,6 +30,9 @@ _MAX_BYTES = 1 << 31
 REST_PELVIS = (0.0, -0.22, 0.025)
 
 _FPS_KEYS = ("mocap_framerate", "mocap_frame_rate", "mocap_fps", "fps", "framerate")
+_POSE_KEYS = ({"poses"}, {"root_orient", "pose_body"})
+# AMASS files also hold markers and, in the SMPL-X release, pickled dictionaries: left alone.
+_KEYS = frozenset().union(*_POSE_KEYS, _FPS_KEYS, ("trans", "up_axis"))
 _BODY_JOINTS = 22  # SMPL-H and SMPL-X agree with SMPL up to the wrists
 _WIDTHS = {72: "SMPL", 66: "SMPL without hands", 156: "SMPL-H", 165: "SMPL-X"}
 
@@ -88,7 +91,12 @@ class Motion:
             motion = read_bvh(path)
             motion = motion if fps is None else cls(motion.rotations, motion.translations, fps)
             return motion.turned_y_up() if up == "z" else motion
-        arrays = read_npz(path, max_bytes=_MAX_BYTES)
+        arrays = read_npz(path, keys=_KEYS, max_bytes=_MAX_BYTES)
+        if not any(names <= arrays.keys() for names in _POSE_KEYS):
+            raise FileError(
+                f"{path}: poses: missing, found {', '.join(npz_names(path)) or 'nothing'}; "
+                "a motion holds poses, trans and mocap_framerate"
+            )
         try:
             return _from_amass(arrays, up=up, fps=fps)
         except ShapeError as error:
@@ -167,14 +175,9 @@ def _from_amass(arrays: dict[str, NDArray[Any]], *, up: UpAxis, fps: float | Non
 def _poses(arrays: dict[str, NDArray[Any]]) -> NDArray[Any]:
     if "poses" in arrays:
         return checked(arrays["poses"], "poses", shape=(None, None))
-    if "root_orient" in arrays and "pose_body" in arrays:
-        root = checked(arrays["root_orient"], "root_orient", shape=(None, 3))
-        body = checked(arrays["pose_body"], "pose_body", shape=(len(root), 63))
-        return np.concatenate([root, body], axis=1)
-    raise ShapeError(
-        f"poses: missing, found {', '.join(sorted(arrays)) or 'nothing'}; "
-        "a motion holds poses, trans and mocap_framerate"
-    )
+    root = checked(arrays["root_orient"], "root_orient", shape=(None, 3))
+    body = checked(arrays["pose_body"], "pose_body", shape=(len(root), 63))
+    return np.concatenate([root, body], axis=1)
 
 
 def _fps(arrays: dict[str, NDArray[Any]]) -> float:

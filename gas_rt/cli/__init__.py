@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -33,7 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             status: int = args.run(args)
             return status
         except GasRtError as error:
-            return _fail(args, error)
+            return _fail(args, type(error).__name__, str(error))
+        except BrokenPipeError:  # whoever read our output has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except OSError as error:  # of a full disk, of permissions
+            name = f"{error.filename}: " if error.filename else ""
+            remedy = "check the path, its permissions and the disk's free space"
+            return _fail(args, "OSError", f"{name}{error.strerror or error}; {remedy}")
+        except MemoryError:
+            return _fail(args, "MemoryError", "out of memory; use a smaller picture or motion")
         except KeyboardInterrupt:
             print("gas-rt: interrupted", file=sys.stderr)
             return 130
@@ -50,11 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _fail(args: argparse.Namespace, error: GasRtError) -> int:
-    message = " ".join(str(error).split())
+def _fail(args: argparse.Namespace, kind: str, message: str) -> int:
+    # One line, and no escape sequence that a file's name or contents brought along.
+    message = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
     print(f"gas-rt: error: {message}", file=sys.stderr)
     if getattr(args, "json", False):
-        kind = type(error).__name__
         print(json.dumps({"schema_version": 1, "error": {"type": kind, "message": message}}))
     return 1
 

@@ -23,6 +23,7 @@ __all__ = [
     "check_folder_of",
     "emit",
     "open_model",
+    "shown",
 ]
 
 
@@ -60,6 +61,15 @@ def emit(args: argparse.Namespace, document: dict[str, Any], text: str) -> None:
     print(json.dumps(document, indent=2) if args.json else text)
 
 
+def shown(value: Any) -> str:
+    """A value of a JSON document as one line of text."""
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {shown(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return " ".join(str(v) for v in value)
+    return str(value)
+
+
 def at_least(value: int | float, low: int | float, *, flag: str) -> None:
     """Raise unless `value` reaches `low`."""
     if not value >= low:
@@ -91,12 +101,12 @@ def bar(
     layout = "{l_bar}{bar}| {elapsed}" if total is None else None
     with tqdm(
         total=steps, desc=title, disable=quiet, file=sys.stderr, leave=True, bar_format=layout
-    ) as shown:
+    ) as drawn:
 
         def update(share: float, doing: str) -> None:
-            shown.set_postfix_str(doing, refresh=False)
+            drawn.set_postfix_str(doing, refresh=False)
             if total is None:
-                shown.set_description_str(f"{title}: {doing}", refresh=False)
-            shown.update(max(0, round(share * steps) - shown.n))
+                drawn.set_description_str(f"{title}: {doing}", refresh=False)
+            drawn.update(max(0, round(share * steps) - drawn.n))
 
         yield update

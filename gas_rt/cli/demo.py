@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gas_rt.cli.common import add_json_flag, add_model_flags, bar, emit, open_model
-from gas_rt.cli.requests import motion_requests, orbit_requests
+from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
 from gas_rt.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ FPS = 25.0
 FILM_SIDE = 256
 ORBIT_FRAMES = 80
 MOTION_FRAMES = 100
+MOTION = "dance"
 SPEED_FRAMES = 60
 SPEED_SIDES = (128, 256)
 SHEET_ROWS_MAX = 8
@@ -39,6 +40,9 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("--out", default="out", metavar="DIR", help="(%(default)s)")
     parser.add_argument(
         "--person", metavar="DIR", help="folder with photo, mask, fit, motion and truth"
+    )
+    parser.add_argument(
+        "--motion", metavar="M", help="a file, or a bundled one by name (default: dance)"
     )
     add_model_flags(parser)
     add_json_flag(parser)
@@ -63,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         performer = model.performer(avatar)
         with VideoWriter(out / "demo.mp4", fps=FPS) as video:
             runs = _live(args, model, performer, person, video)
-        runs += _speed(args, model, performer)
+        runs += _speed(args, model, performer, person)
         write_png(out / "contact_sheet.png", _contact_sheet(args, model, avatar, person))
         document = report(
             args.command_line,
@@ -94,6 +98,14 @@ def person_folder(model: Model, folder: str | None) -> Path:
     return path
 
 
+def chosen_motion(model: Model, motion: str | None, person: Path) -> Path:
+    """The motion that was asked for, else the bundle's, else the person's own short one."""
+    bundle = model.parts.bundle
+    if motion is None and f"motions/{MOTION}.npz" not in bundle.files:
+        return person / "motion.npz"
+    return find_motion(bundle, motion or MOTION)
+
+
 def _enrolled(args: argparse.Namespace, model: Model, person: Path) -> tuple[Avatar, float]:
     start = time.perf_counter()
     with bar(args, "enroll") as progress:
@@ -111,13 +123,12 @@ def _live(
     video: VideoWriter,
 ) -> list[dict[str, Any]]:
     """An orbit and a motion pushed at the film's rate, as a camera or a tracker would."""
+    motion = chosen_motion(model, args.motion, person)
     parts: tuple[tuple[str, Sequence[Request]], ...] = (
         ("orbit", orbit_requests(performer, FILM_SIDE, ORBIT_FRAMES)),
         (
             "motion",
-            motion_requests(
-                performer, person / "motion.npz", FILM_SIDE, fps=FPS, frames=MOTION_FRAMES
-            ),
+            motion_requests(performer, motion, FILM_SIDE, fps=FPS, frames=MOTION_FRAMES),
         ),
     )
     return [
@@ -126,15 +137,18 @@ def _live(
     ]
 
 
-def _speed(args: argparse.Namespace, model: Model, performer: Performer) -> list[dict[str, Any]]:
-    """The same orbit as fast as it goes, at the sides the project promises rates for."""
+def _speed(
+    args: argparse.Namespace, model: Model, performer: Performer, person: Path
+) -> list[dict[str, Any]]:
+    """The motion as fast as it goes, at the sides the project promises rates for."""
+    motion = chosen_motion(model, args.motion, person)
     return [
         _played(
             args,
             model,
             performer,
             f"throughput {side}",
-            orbit_requests(performer, side, SPEED_FRAMES),
+            motion_requests(performer, motion, side, fps=FPS, frames=SPEED_FRAMES),
             live=False,
         )
         for side in SPEED_SIDES

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 from typing import Any
 
-from gas_rt.cli.common import add_json_flag, emit
+from gas_rt.cli.common import add_json_flag, emit, shown
 from gas_rt.errors import GasRtError
+from gas_rt.settings import VARIABLES
 
 __all__ = ["add_parser"]
 
@@ -31,9 +33,9 @@ def add_parser(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the findings; status 1 if something needed is missing."""
     document = examine()
-    lines = [f"{key:12} {_shown(value)}" for key, value in document["machine"].items()]
-    lines += [f"{key:12} {_shown(value)}" for key, value in document["packages"].items()]
-    lines += [f"bundle       {_shown(value)}" for value in document["bundles"]]
+    lines = [f"{key:12} {shown(value)}" for key, value in document["machine"].items()]
+    lines += [f"{key:12} {shown(value)}" for key, value in document["packages"].items()]
+    lines += [f"bundle       {shown(value)}" for value in document["bundles"]]
     lines += [f"missing: {m['what']}; {m['remedy']}" for m in document["missing"]]
     if not document["missing"]:
         lines.append("nothing is missing")
@@ -68,6 +70,7 @@ def examine() -> dict[str, Any]:
         missing.append({"what": "compiled kernels", "remedy": str(error)})
     if importlib.util.find_spec("openvino") is not None:
         machine["openvino"] = _openvino()
+    machine["settings"] = {name: os.environ[name] for name in VARIABLES if name in os.environ}
     bundles, broken = _bundles()
     missing += broken
     return {
@@ -116,11 +119,3 @@ def _bundles() -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
             {"what": "a model bundle", "remedy": "reinstall gas-rt, or pass --model FOLDER"}
         )
     return bundles, broken
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return " ".join(str(v) for v in value)
-    return str(value)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gas_rt.cli.common import add_json_flag, emit
+from gas_rt.cli.common import add_json_flag, emit, shown
 from gas_rt.errors import FileError
 
 __all__ = ["add_parser"]
@@ -24,7 +24,7 @@ def run(args: argparse.Namespace) -> int:
     """Print what the file is."""
     found = {"schema_version": 1, "file": args.file, **describe(Path(args.file))}
     width = max(len(key) for key in found)
-    lines = [f"{key:{width}}  {_shown(value)}" for key, value in found.items() if value is not None]
+    lines = [f"{key:{width}}  {shown(value)}" for key, value in found.items() if value is not None]
     emit(args, found, "\n".join(lines[1:]))
     return 0
 
@@ -77,14 +77,9 @@ def _avatar(path: Path) -> dict[str, Any]:
 
 
 def _npz(path: Path) -> dict[str, Any]:
-    import zipfile
+    from gas_rt.files import npz_names
 
-    # Only the archive's directory is read to tell the kinds apart; each reader checks the rest.
-    try:
-        with zipfile.ZipFile(path) as archive:
-            keys = {name.removesuffix(".npy") for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise FileError(f"{path}: not an .npz archive, or truncated ({error})") from error
+    keys = set(npz_names(path))  # each reader checks the rest
     if "v_template" in keys:
         return _body(path)
     if "intrinsics" in keys:
@@ -133,11 +128,3 @@ def _motion(path: Path) -> dict[str, Any]:
         "fps": motion.fps,
         "seconds": round(motion.duration_s, 3),
     }
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items())
-    if isinstance(value, list):
-        return " ".join(str(v) for v in value)
-    return str(value)

@@ -14,7 +14,7 @@ from gas_rt.cli.common import (
     emit,
     open_model,
 )
-from gas_rt.cli.requests import motion_requests, orbit_requests
+from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
 
 __all__ = ["add_parser"]
 
@@ -26,7 +26,9 @@ def add_parser(verbs: Any) -> None:
     parser = verbs.add_parser("render", help="render an avatar to a film", description=__doc__)
     parser.add_argument("avatar", metavar="A.avatar")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--motion", metavar="M.npz", help="AMASS .npz or .bvh")
+    what.add_argument(
+        "--motion", metavar="M.npz", help="AMASS .npz, .bvh, or a bundled one by name"
+    )
     what.add_argument("--orbit", action="store_true", help="the photo's pose from all around")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
     parser.add_argument("--report", metavar="R.json", help="also write the report there")
@@ -67,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
             if args.orbit:
                 requests = orbit_requests(performer, size, args.frames or ORBIT_FRAMES)
             else:
+                motion = find_motion(model.parts.bundle, args.motion)
                 requests = motion_requests(
-                    performer, args.motion, size, fps=args.fps, frames=args.frames
+                    performer, motion, size, fps=args.fps, frames=args.frames
                 )
             recorder = recorder_for(session, "render")
             with (

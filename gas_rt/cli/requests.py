@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gas_rt.errors import FileError
+
 if TYPE_CHECKING:
     from gas_rt.core import Pose, Request
+    from gas_rt.engine import Bundle
     from gas_rt.model import Performer
 
-__all__ = ["followed", "motion_requests", "orbit_requests"]
+__all__ = ["find_motion", "followed", "heading_deg", "motion_requests", "orbit_requests"]
 
+FOCAL = 1.4  # of the picture's side: 39 degrees, a portrait lens
+FILL = 0.88
 FRAMED_POSES = 40  # of a motion, to find how far to stand: bodies move little between them
 FRAMED_STRIDE = 7  # of the vertices
+
+
+def find_motion(bundle: Bundle, text: str) -> Path:
+    """The file of a motion: a path, or the name of one that came with the bundle."""
+    shipped = {Path(name).stem: name for name in bundle.files if fnmatch(name, "motions/*.npz")}
+    if text in shipped and not Path(text).exists():
+        return bundle.path(shipped[text])
+    if not Path(text).exists():
+        names = f"; shipped motions: {', '.join(sorted(shipped))}" if shipped else ""
+        raise FileError(f"{text}: no such motion; give an AMASS .npz or a .bvh{names}")
+    return Path(text)
 
 
 def orbit_requests(performer: Performer, side_px: int, frames: int) -> list[Request]:
@@ -41,21 +59,32 @@ def motion_requests(
 def followed(performer: Performer, poses: Sequence[Pose], side_px: int) -> list[Request]:
     """Requests for `poses` by one camera that moves along with the body's steps.
 
-    It frames all of the motion with the lens and the margin in the middle of those trained on.
+    It looks the first pose in the face and frames all of the motion, with a portrait lens if the
+    model was trained on one.
     """
     import numpy as np
 
     from gas_rt.cameras import framing_camera, moved_with
     from gas_rt.core import Pose, Request
 
-    ranges = performer.camera_ranges
-    focal = sum(ranges.get("focal_over_side", (2.0, 2.0))) / 2
-    fill = sum(ranges.get("fill", (0.8, 0.9))) / 2
+    low, high = performer.camera_ranges.get("focal_over_side", (FOCAL, FOCAL))
     steps = np.array([1, 0, 1], np.float32)  # the camera follows steps, not jumps
     shown = poses[:: max(1, len(poses) // FRAMED_POSES)]
     in_place = [Pose(p.rotations, p.translation * (1 - steps)) for p in shown]
     cloud = [performer.pose(p).body.vertices[::FRAMED_STRIDE] for p in in_place]
     camera = framing_camera(
-        np.concatenate(cloud), side_px=side_px, focal_over_side=focal, fill=fill
+        np.concatenate(cloud),
+        side_px=side_px,
+        azimuth_deg=heading_deg(poses[0]),
+        focal_over_side=min(max(FOCAL, low), high),
+        fill=FILL,
     )
     return [Request(p, moved_with(camera, p.translation * steps), task="pose") for p in poses]
+
+
+def heading_deg(pose: Pose) -> float:
+    """Which way the body faces: 0 along +z, growing towards +x."""
+    from gas_rt.kernels import rodrigues
+
+    forward = rodrigues(pose.rotations[:1])[0, :, 2]
+    return math.degrees(math.atan2(float(forward[0]), float(forward[2])))

@@ -35,6 +35,7 @@ SCHEMA_VERSION = 1
 MANIFEST = "bundle.json"
 MANIFEST_BYTES_MAX = 4 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+PART = re.compile(r"[A-Za-z0-9._-]{1,128}")
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "bool")
 PACKAGE = Path(__file__).resolve().parent.parent
 HOMES = (PACKAGE / "bundles", PACKAGE.parent / "engines")  # installed, checkout
@@ -114,14 +115,17 @@ class Bundle:
 
 
 def find_bundle(name: str | Path) -> Path:
-    """The folder of a bundle, by the name of a shipped one or by path."""
-    path = Path(name)
-    if (path / MANIFEST).is_file():
-        return path.resolve()
+    """The folder of a bundle, by the name of a shipped one or by path.
+
+    A name means the shipped bundle whatever lies in the working directory; write ``./name`` there.
+    """
     if isinstance(name, str) and NAME.fullmatch(name):
         for home in HOMES:
             if (home / name / MANIFEST).is_file():
                 return home / name
+    path = Path(name)
+    if (path / MANIFEST).is_file():
+        return path.resolve()
     shipped = shipped_bundles()
     raise BundleError(
         f"bundle {str(name)!r}: neither a shipped bundle nor a folder with a {MANIFEST}; "
@@ -232,6 +236,7 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
     body = root.text("body")
     if body not in files:
         raise BundleError(f"{root.where}: the body {body!r} is not among its files")
+    config = root.at("config")
     policies = root.value.get("policies", ["field"])
     if not isinstance(policies, list) or not all(isinstance(p, str) for p in policies):
         raise BundleError(f"{root.where}: 'policies': expected names, got {policies!r:.80}")
@@ -240,19 +245,23 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
         version=root.text("version"),
         folder=folder,
         sha256=sha256,
-        fingerprint=_fingerprint(files, root.value["config"]),
+        fingerprint=_fingerprint(files, config.value),
         files=files,
         graphs=graphs,
         body=body,
-        config=_config(root.at("config")),
+        config=_config(config),
         policies=tuple(policies),
         manifest=root.value,
     )
 
 
 def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
-    """Avatars outlive a changed demo picture, not a changed weight."""
-    kept = {name: entry.sha256 for name, entry in files.items() if not name.startswith("demo/")}
+    """Avatars outlive a changed demo picture or motion, not a changed weight."""
+    kept = {
+        name: entry.sha256
+        for name, entry in files.items()
+        if not name.startswith(("demo/", "motions/"))
+    }
     text = json.dumps([kept, config], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -312,6 +321,12 @@ def _check_relative(file: str, where: str) -> None:
         or str(path) != file
     ):
         raise BundleError(f"{where}: file name {file!r} leaves the bundle's folder; refused")
+    # Some backends give a location like */_ORT_MEM_ADDR_/* a meaning of its own.
+    if not all(PART.fullmatch(part) for part in path.parts):
+        raise BundleError(
+            f"{where}: file name {file!r} has other characters than letters, digits and ._-; "
+            "refused"
+        )
 
 
 def _verify(bundle: Bundle, file: str, entry: FileEntry) -> None:

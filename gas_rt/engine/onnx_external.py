@@ -16,8 +16,9 @@ __all__ = ["ExternalData", "external_data"]
 
 # message → field number → message that the field holds
 CHILDREN: dict[str, dict[int, str]] = {
-    "Model": {7: "Graph", 25: "Function"},
-    "Function": {7: "Node"},
+    "Model": {7: "Graph", 20: "Training", 25: "Function"},
+    "Training": {1: "Graph", 2: "Graph"},
+    "Function": {7: "Node", 11: "Attribute"},
     "Graph": {1: "Node", 5: "Tensor", 15: "Sparse"},
     "Node": {5: "Attribute"},
     "Attribute": {
@@ -86,6 +87,8 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview | int]]:
     at, end = 0, len(message)
     while at < end:
         key, at = _varint(message, at)
+        if key >= 1 << 32:  # parsers drop the bits beyond, and see another field
+            raise BundleError(f"ONNX: field key {key} at byte {at}; the file is damaged")
         number, wire = key >> 3, key & 7
         if wire == 0:
             value, at = _varint(message, at)

@@ -23,6 +23,8 @@ OUT_PADDED = 16
 COLOUR_PAD_VALUE = 1.0
 # 1/m: over 1 cm, about the spacing of the march's samples, opacity is then sigmoid(logit).
 DENSITY_SCALE = 100.0
+# Beyond these sides of a box, positions in it are lost to rounding.
+EXTENT_M = (1e-3, 1e4)
 COLOUR_MLP_SIZE = HIDDEN * COLOUR_PADDED + OUT_PADDED * HIDDEN
 
 
@@ -71,10 +73,12 @@ class HashField:
         for name, size in shapes.items():
             array = checked(getattr(self, name), f"HashField.{name}", shape=(size,))
             object.__setattr__(self, name, array)
-        if not (self.hi > self.lo).all():
+        low, high = EXTENT_M
+        extent = self.hi.astype(np.float64) - self.lo
+        if not ((extent >= low) & (extent <= high)).all():
             raise ShapeError(
-                f"HashField.hi: expected more than lo on every axis, got {self.lo.tolist()} "
-                f"to {self.hi.tolist()}"
+                f"HashField.hi: expected {low:g}..{high:g} m more than lo on every axis, got "
+                f"{self.lo.tolist()} to {self.hi.tolist()}"
             )
         if not 0 < self.density_scale < 1e6:
             raise InputError(

@@ -56,9 +56,11 @@ class PosedShell:
                 self._compiled = native.Shell(vertices, maps, self.radius_m, self.threads)
             except ValueError as error:
                 size = ", ".join(f"{s:.0f}" for s in self.hi - self.lo)
+                away_m = float(np.abs([self.lo, self.hi]).max())
                 raise ShapeError(
-                    f"vertices: they span ({size}) m, too far apart for one body; "
-                    "remove the strays or convert the units to metres"
+                    f"vertices: they span ({size}) m, up to {away_m:.3g} m from the origin, too "
+                    "far apart or away for one body; remove the strays, convert the units to "
+                    "metres or move the body to the origin"
                 ) from error
 
     @property

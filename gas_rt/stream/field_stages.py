@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from gas_rt.core import F32, Camera
+import numpy as np
+
+from gas_rt.core import F32, Camera, Pose
 from gas_rt.field.render import to_uint8
 from gas_rt.field.rig import PosedRig, Rig
 from gas_rt.kernels import PosedShell
@@ -17,25 +19,39 @@ Render = Callable[[PosedShell, Camera], tuple[F32, F32]]
 
 
 class BodyStage:
-    """Poses the body and builds the shell around it."""
+    """Poses the body and builds the shell around it; a pose that stays is not posed again."""
 
     name = "body"
 
     def __init__(self, rig: Rig, *, threads: int) -> None:
         self._rig = rig
         self._threads = threads
+        self._last: tuple[Pose, PosedRig] | None = None
 
     def process(self, job: Job) -> list[Job]:
         """The job with a `PosedRig`."""
         start = time.perf_counter_ns()
-        posed = self._rig.pose(job.request.pose, threads=self._threads)
+        posed = self._posed(job.request.pose)
         return [job.after(self.name, posed, elapsed_ns=time.perf_counter_ns() - start)]
+
+    def _posed(self, pose: Pose) -> PosedRig:
+        if self._last is None or not _same(self._last[0], pose):
+            self._last = pose, self._rig.pose(pose, threads=self._threads)
+        return self._last[1]
 
     def reset(self) -> None:
         """Nothing is held back."""
 
     def close(self) -> None:
-        """Nothing is owned."""
+        """Let go of the last pose."""
+        self._last = None
+
+
+def _same(one: Pose, two: Pose) -> bool:
+    return one is two or (
+        np.array_equal(one.rotations, two.rotations)
+        and np.array_equal(one.translation, two.translation)
+    )
 
 
 class FieldStage:

@@ -23,7 +23,7 @@ __all__ = ["SCHEMA_VERSION", "RunRecorder", "environment", "report", "write_repo
 
 SCHEMA_VERSION = 1
 PERCENTILES = (50, 90, 95, 99)
-PACKAGES = ("gas-rt", "numpy", "openvino", "safetensors", "av", "pillow")
+PACKAGES = ("numpy", "openvino", "safetensors", "av", "pillow")
 
 
 @dataclass
@@ -109,7 +109,9 @@ def write_report(path: str | Path, document: dict[str, Any]) -> None:
 
 def environment() -> dict[str, Any]:
     """What the figures of a report depend on."""
-    versions: dict[str, str | None] = {}
+    from gas_rt import __version__
+
+    versions: dict[str, str | None] = {"gas-rt": __version__}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)

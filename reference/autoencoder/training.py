@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from reference.autoencoder.model import Autoencoder, AutoencoderConfig
 from reference.metrics import mask_box, psnr_db
-from reference.training import Run, fit
+from reference.training import Losses, Run, fit
 
 __all__ = ["PRESETS", "AutoencoderTraining", "losses", "train", "validate"]
 
@@ -177,10 +178,10 @@ def train(
     if any(data.glob("val-*.npz")) and validate_every:
         held_out = Pictures(data, split="val", limit=VALIDATION_PICTURES)
 
-    def batches(start: int, stop: int) -> Iterator[Callable[[nn.Module], tuple[Tensor, dict]]]:
+    def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
             x, person = crops(pictures, config, step)
-            yield lambda m, x=x, p=person, s=step: losses(m, x, p, config=config, step=s)
+            yield [partial(losses, x=x, person=person, config=config, step=step)]
 
     return fit(
         Run(model, config, identity),

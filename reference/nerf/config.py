@@ -57,7 +57,7 @@ class TrainConfig:
     persons: int = 4
     workers: int = 2
     rays: int = 640
-    lr: float = 2e-3
+    lr: float = 1.5e-3
     lr_floor: float = 0.02
     warmup: int = 200
     weight_decay: float = 1e-4
@@ -87,7 +87,7 @@ PRESETS: dict[str, tuple[FieldConfig, TrainConfig]] = {
             hidden=16,
             samples=16,
         ),
-        TrainConfig(steps=8, persons=2, rays=32, warmup=2, bf16=False),
+        TrainConfig(steps=6, persons=2, rays=32, warmup=2, bf16=False),
     ),
 }
 

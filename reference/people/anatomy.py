@@ -49,7 +49,6 @@ class Anatomy:
     chest_y: float
     shoulder_y: float
     neck_y: float
-    top_y: float
     shoulder_x: float
     elbow_x: float
     wrist_x: float
@@ -62,11 +61,6 @@ class Anatomy:
     torso_z: float
     head: HeadShape
 
-    @property
-    def height(self) -> float:
-        """From the soles to the crown."""
-        return self.top_y - self.floor_y
-
 
 def measure(vertices: F32, joints: F32, landmarks: dict[str, F32]) -> Anatomy:
     """Measure a T-posed template.
@@ -74,7 +68,7 @@ def measure(vertices: F32, joints: F32, landmarks: dict[str, F32]) -> Anatomy:
     vertices [V,3], joints [24,3]; `landmarks` are the body file's named points.
     """
     x, y = vertices[:, 0], vertices[:, 1]
-    floor, top = float(y.min()), float(y.max())
+    floor = float(y.min())
     centre_line = np.abs(x) < 0.012
     crotch = float(y[centre_line].min())
     neck = float(joints[12, 1])
@@ -89,7 +83,6 @@ def measure(vertices: F32, joints: F32, landmarks: dict[str, F32]) -> Anatomy:
         chest_y=crotch + 0.74 * trunk,
         shoulder_y=float(joints[16, 1]),
         neck_y=neck,
-        top_y=top,
         shoulder_x=float(joints[16, 0]),
         elbow_x=float(joints[18, 0]),
         wrist_x=float(joints[20, 0]),

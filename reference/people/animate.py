@@ -58,5 +58,7 @@ def _follow(
         return carried
     goals = np.stack([frame.guides[index] for frame in skinned])
     positions = simulate(part.guides, goals, joints, capsules, fps=fps)
-    shift = (positions - goals).reshape(len(skinned), -1, 3)
-    return carried + shift[:, part.guide_of]
+    positions = positions.reshape(len(skinned), -1, 3)
+    if positions.shape == carried.shape:
+        return positions
+    return carried + (positions - goals.reshape(positions.shape))[:, part.guide_of]

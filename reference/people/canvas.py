@@ -43,7 +43,7 @@ class Canvas:
     gutter_to, gutter_from : texels beside a chart, and the covered texel each copies.
     vertices : Fields of the body's vertices. In both fields the toes are merged, as a shoe has it.
     neighbours : the body's edges.
-    texel_occlusion [N], vertex_occlusion [V] : 1 in the open, less in creases.
+    texel_occlusion [N] : 1 in the open, less in creases.
     """
 
     body: BodyModel
@@ -55,14 +55,8 @@ class Canvas:
     gutter_from: NDArray[np.int64]
     vertices: Fields
     texel_occlusion: F32
-    vertex_occlusion: F32
     noise: NoiseBank
     neighbours: Neighbours
-
-    @property
-    def height(self) -> int:
-        """Rows of the whole texture, the strip included."""
-        return round(self.size * (1 + STRIP))
 
     def assemble(self, colours: F32, strip: F32) -> F32:
         """colours [N,3] of the texels, strip [STRIP·size, size, 3] → texture [height, size, 3]."""
@@ -112,7 +106,6 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
         gutter_from=gutter_from,
         vertices=Fields(anatomy, painted, normals, weights, ear),
         texel_occlusion=at_texels(occlusion[:, None])[:, 0],
-        vertex_occlusion=occlusion,
         noise=NoiseBank.of(texels.position),
         neighbours=neighbours,
     )

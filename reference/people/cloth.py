@@ -93,6 +93,11 @@ def _next_column(grid: F32, closed: bool) -> F32:
     return following
 
 
+def _norm(vectors: F32) -> F32:
+    """Lengths, never zero. [...,3] → [...,1]."""
+    return np.sqrt(np.einsum("...k,...k->...", vectors, vectors))[..., None] + np.float32(1e-6)
+
+
 @dataclass(frozen=True, eq=False)
 class _State:
     """What a substep needs besides positions."""
@@ -113,25 +118,26 @@ class _State:
         moved[..., 1] -= np.float32(GRAVITY_M_S2 * dt_s**2)
         moved += pull * (goal - moved)
         moved[: guides.pinned] = goal[: guides.pinned]
+        # Where skinning stretches the sheet over a bent knee, the springs must not fight it.
+        lengths = np.maximum(self.lengths, _norm(goal[1:] - goal[:-1]))
+        widths = np.maximum(self.widths, _norm(_next_column(goal, guides.closed) - goal))
         for _ in range(ROUNDS):
-            self._keep_widths(moved)
-            self._keep_lengths(moved)
+            self._keep_widths(moved, widths)
+            self._keep_lengths(moved, lengths)
             self._collide(moved, goal, joints)
             moved[: guides.pinned] = goal[: guides.pinned]
         return moved, position
 
-    def _keep_lengths(self, p: F32) -> None:
+    def _keep_lengths(self, p: F32, lengths: F32) -> None:
         for row in range(self.guides.pinned, len(p)):
             step = p[row] - p[row - 1]
-            length = np.sqrt(np.einsum("ck,ck->c", step, step))[:, None] + np.float32(1e-9)
-            p[row] = p[row - 1] + step * (self.lengths[row - 1] / length)
+            p[row] = p[row - 1] + step * (lengths[row - 1] / _norm(step))
 
-    def _keep_widths(self, p: F32) -> None:
+    def _keep_widths(self, p: F32, widths: F32) -> None:
         if p.shape[1] < 2:
             return
         step = _next_column(p, self.guides.closed) - p
-        length = np.sqrt(np.einsum("rck,rck->rc", step, step))[..., None] + np.float32(1e-9)
-        excess = np.clip(1 - self.widths / length, 0, None) * np.float32(0.4) * step
+        excess = np.clip(1 - widths / _norm(step), 0, None) * np.float32(0.4) * step
         p += excess
         back = np.roll(excess, 1, axis=1)
         if not self.guides.closed:
@@ -140,23 +146,24 @@ class _State:
 
     def _collide(self, p: F32, goal: F32, joints: F32) -> None:
         if self.guides.collides == "legs":
-            self._out_of_legs(p, joints)
+            self._out_of_legs(p, goal, joints)
         elif self.guides.collides == "outward":
             self._not_behind(p, goal, joints)
 
-    def _out_of_legs(self, p: F32, joints: F32) -> None:
+    def _out_of_legs(self, p: F32, goal: F32, joints: F32) -> None:
+        """Towards the side where skinning has the cloth, which is the side it came from."""
         for (a, b), (r0, r1) in zip(self.capsules.joints, self.capsules.radii, strict=True):
             axis = joints[b] - joints[a]
-            local = p - joints[a]
-            t = np.clip(local @ axis / np.float32(axis @ axis), 0, 1)[..., None]
-            away = local - t * axis
-            distance = np.sqrt(np.einsum("rck,rck->rc", away, away))[..., None] + np.float32(1e-6)
-            depth = np.clip(r0 + (r1 - r0) * t + np.float32(MARGIN_M) - distance, 0, None)
-            p += away * (depth / distance)
+            t = np.clip((p - joints[a]) @ axis / np.float32(axis @ axis), 0, 1)[..., None]
+            nearest = joints[a] + t * axis
+            radius = r0 + (r1 - r0) * t + np.float32(MARGIN_M)
+            depth = np.clip(radius - _norm(p - nearest), 0, None)
+            towards = goal - nearest
+            p += towards * (depth / _norm(towards))
 
     def _not_behind(self, p: F32, goal: F32, joints: F32) -> None:
         outward = goal - joints[NECK]
         outward[..., 1] = 0
-        outward /= np.sqrt(np.einsum("rck,rck->rc", outward, outward))[..., None] + np.float32(1e-6)
+        outward /= _norm(outward)
         depth = np.einsum("rck,rck->rc", p - goal, outward)
         p -= np.minimum(depth, 0)[..., None] * outward

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.body import ShapedBody
+from gas_rt.body import PosedBody, ShapedBody
 from reference.people.canvas import Canvas
 from reference.people.fields import ramp
 from reference.people.garments import (
@@ -24,7 +24,7 @@ from reference.people.texture.patterns import weave
 
 F32 = NDArray[np.float32]
 
-__all__ = ["draped_garments"]
+__all__ = ["draped_garments", "hung"]
 
 ROWS = 11
 SKIRT_COLUMNS = 36
@@ -34,6 +34,9 @@ GAP_M = 0.012
 """How far a skirt stays off what it hangs over."""
 
 TUCK_M = -0.006
+
+DRAGGED = 0.45
+"""Share of a leg's motion that cloth follows where the leg moves away from it."""
 
 
 def draped_garments(
@@ -124,9 +127,9 @@ def _leg_weights(rest: F32, joints: F32) -> tuple[NDArray[np.int32], F32]:
     x, y = rest[..., 0], rest[..., 1]
     hip_y, knee_y = joints[1, 1], joints[4, 1]
     fall = np.clip((hip_y + 0.06 - y) / (hip_y - knee_y), 0, 1)
-    leg = 0.72 * fall * fall * (3 - 2 * fall)
+    leg = 0.95 * fall * fall * (3 - 2 * fall)
     left = ramp(x, 0.24)
-    shin = 0.35 * leg * np.clip((knee_y - y) / 0.3, 0, 1)
+    shin = 0.5 * leg * np.clip((knee_y - y) / 0.3, 0, 1)
     own_knee = np.where(x > 0, 4, 5)
     ids = np.stack(
         [np.zeros_like(own_knee), np.ones_like(own_knee), np.full_like(own_knee, 2), own_knee], -1
@@ -149,6 +152,24 @@ def _cloth_coordinates(canvas: Canvas, guides: Guides) -> tuple[F32, F32, int, i
     u = np.broadcast_to(turn * np.float32(radius), (height, width))
     v = np.broadcast_to(np.linspace(high, low, height, dtype=np.float32)[:, None], (height, width))
     return u.ravel().copy(), v.ravel().copy(), height, width
+
+
+def hung(guides: Guides, carried: F32, posed: PosedBody) -> F32:
+    """Where cloth hangs: pushed by the legs, hardly pulled along by them. [rows, columns, 3].
+
+    `carried` is plain skinning, which glues front and back of a skirt to the legs.
+    """
+    if guides.collides != "legs":
+        return carried
+    pelvis = posed.transforms[0]
+    straight = guides.rest @ pelvis[:, :3].T + pelvis[:, 3]
+    outward = guides.rest - guides.rest.mean(1, keepdims=True)
+    outward[..., 1] = 0
+    outward /= np.linalg.norm(outward, axis=-1, keepdims=True) + np.float32(1e-6)
+    outward = outward @ pelvis[:, :3].T
+    push = np.einsum("rck,rck->rc", carried - straight, outward)[..., None]
+    follow = np.float32(DRAGGED) + np.float32(1 - DRAGGED) * ramp(push, 0.06)
+    return np.asarray(straight + follow * (carried - straight), np.float32)
 
 
 def _blotches(u: F32, v: F32, rng: np.random.Generator) -> F32:

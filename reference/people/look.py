@@ -60,7 +60,6 @@ class Look:
     face: Face
     hair: Hair
     outfit: Outfit
-    feminine: bool
 
 
 def draw_look(seed: int) -> Look:
@@ -70,7 +69,7 @@ def draw_look(seed: int) -> Look:
     feminine = bool(generator(seed, "presentation").random() < odds)
     hair = _hair(generator(seed, "hair"), feminine)
     face = _face(generator(seed, "face"), feminine)
-    return Look(face, hair, draw_outfit(generator(seed, "outfit"), feminine), feminine)
+    return Look(face, hair, draw_outfit(generator(seed, "outfit"), feminine))
 
 
 def _face(rng: np.random.Generator, feminine: bool) -> Face:

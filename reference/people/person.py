@@ -11,7 +11,7 @@ from gas_rt import kernels
 from gas_rt.body import BodyModel, ShapedBody
 from gas_rt.core import Pose
 from reference.people.canvas import Canvas, canvas_for
-from reference.people.drape import draped_garments
+from reference.people.drape import draped_garments, hung
 from reference.people.hair import hair_offsets
 from reference.people.look import Look, draw_look
 from reference.people.loose import SLOTS, STRIP_SHARE, LooseMesh, slot_shape
@@ -115,7 +115,7 @@ class Person:
 
         sheets = tuple(carried(p.rest, p.bone_ids, p.bone_weights) for p in self.loose)
         guides = tuple(
-            sheet if g is None else carried(g.rest, g.bone_ids, g.bone_weights)
+            sheet if g is None else hung(g, carried(g.rest, g.bone_ids, g.bone_weights), posed)
             for sheet, g in zip(sheets, (part.guides for part in self.loose), strict=True)
         )
         return Skinned(pose, posed.vertices, posed.joints, sheets, guides)

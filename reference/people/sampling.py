@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.body import BodyModel
+from gas_rt.cameras import turned
 from gas_rt.core import Camera, Pose
 from reference.people.animate import animate, settle
-from reference.people.camera import Lens, draw_lens, framed, orbit
+from reference.people.camera import Lens, draw_lens, framed
 from reference.people.light import Light, draw_light
 from reference.people.motions import MOTIONS, motion
 from reference.people.person import Person, PersonState
@@ -164,7 +165,7 @@ def view_clip(
     forward = reference.camera.rotation[2]
     azimuth, elevation = np.arctan2(-forward[0], -forward[2]), np.arcsin(-forward[1])
     if variant == 0:
-        cameras = [orbit(reference.camera, k * step, about=about) for k in range(frames)]
+        cameras = [turned(reference.camera, k * step, centre=about) for k in range(frames)]
     else:
         cameras = [
             framed(

@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.body import BodyModel
+from gas_rt.cameras import turned
 from gas_rt.core import Camera
 from gas_rt.errors import FileError
 from reference.people import seeds
 from reference.people.animate import animate
-from reference.people.camera import draw_lens, framed, orbit
+from reference.people.camera import draw_lens, framed
 from reference.people.motions import NAMED, motion
 from reference.people.person import Person, PersonState
 from reference.people.sampling import FPS, draw_elevation, reference_state, shoot
@@ -121,7 +122,7 @@ def _orbit_cameras(
         angle = start + 2 * np.pi * (k + jitter) / ORBITS
         elevation, lens = float(rng.uniform(-0.09, 0.44)), draw_lens(rng)
         if k % 2 == 0:
-            cameras.append(orbit(camera, angle, about=person.clothed.joints[0]))
+            cameras.append(turned(camera, angle, centre=person.clothed.joints[0]))
         else:
             cameras.append(
                 framed(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -378,6 +379,27 @@ def test_bombs_fail_quickly(case: str) -> None:
     with pytest.raises(FileError, match=message):
         parse_bvh(stream, name="m.bvh")
     assert time.perf_counter() - start < 1.0
+
+
+def test_many_joints_without_channels_take_no_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every joint has a matrix per frame, also where the file has no value for it."""
+    path, text = small(tmp_path)
+    extra = "".join(f"JOINT extra{i}\n{{\nOFFSET 0 0 0\n}}\n" for i in range(450))
+    head, tail = text.split("MOTION", 1)
+    row = tail.strip().splitlines()[-1]
+    frames = 1000
+    monkeypatch.setattr("gas_rt.body.bvh._FRAMES_AT_ONCE", 100)
+    motion = f"MOTION\nFrames: {frames}\nFrame Time: 0.04\n" + f"{row}\n" * frames
+    path.write_text(head.rstrip()[:-1] + extra + "}\n" + motion)
+    tracemalloc.start()
+    loaded = read_bvh(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(loaded) == frames
+    np.testing.assert_array_equal(loaded.rotations[0], loaded.rotations[-1])
+    assert peak < 20e6  # all frames at once would take 34e6 for the matrices alone
 
 
 def test_endless_line() -> None:

@@ -86,6 +86,13 @@ def test_amass_is_z_up_unless_it_says_otherwise(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Motion.load(path).translations, trans)
 
 
+def test_what_a_motion_does_not_need_is_left_alone(tmp_path: Path) -> None:
+    """AMASS's SMPL-X release holds a pickled dictionary of its markers."""
+    odd = {"markers_latent_vids": np.array({"a": 1}, object), "markers": np.full((2, 3), np.nan)}
+    path = write(tmp_path / "m.npz", poses=some_poses(165), mocap_frame_rate=30.0, **odd)
+    assert Motion.load(path).fps == 30
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from gas_rt.engine import open_bundle
+from gas_rt.engine.onnx_external import external_data
 from gas_rt.errors import BundleError
 from tests.toy_bundle import manifest_of, rewrite, write_bundle
 
@@ -117,6 +119,9 @@ def damage(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (damage("config.canonical_box_m.lo", [9, 0, 0]), "is not below"),
         (damage("config.march.samples", True), "expected an integer"),
         (damage("policies", "field"), "expected names"),
+        (damage("config", None), "lacks 'config'"),
+        (damage("config", [1]), "'config': expected an object"),
+        (damage("files", None), "lacks 'files'"),
     ],
 )
 def test_a_bad_description_is_named(
@@ -190,6 +195,48 @@ def test_external_data_outside_is_refused(
 ) -> None:
     with pytest.raises(BundleError, match=message):
         open_bundle(with_external(folder, external_model(location, offset=offset)))
+
+
+def test_a_location_with_a_meaning_of_its_own_is_refused(folder: Path) -> None:
+    """The runtimes read a pointer into their own memory from this one."""
+    special = folder / "*" / "_ORT_MEM_ADDR_" / "*"
+    special.parent.mkdir(parents=True)
+    special.write_bytes(bytes(64))
+    with_external(folder, external_model("*/_ORT_MEM_ADDR_/*"))
+    with pytest.raises(BundleError, match="other characters"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("where", ["function", "training"])
+def test_external_data_in_odd_places_is_found(folder: Path, where: str) -> None:
+    hidden = external_model("/etc/passwd").graph.node[0]
+    model = helper.make_model(helper.make_graph([], "main", [], []))
+    if where == "function":
+        model.functions.add().attribute_proto.add().CopyFrom(hidden.attribute[0])
+    else:
+        model.training_info.add().algorithm.node.add().CopyFrom(hidden)
+    with pytest.raises(BundleError, match="leaves the bundle's folder"):
+        open_bundle(with_external(folder, model))
+
+
+def test_a_field_key_that_parsers_would_cut_is_refused() -> None:
+    """Key 2^32 + 0x3a reads as field 7 of a model, its graph, where 32 bits are kept."""
+    graph = external_model("/etc/passwd").graph.SerializeToString()
+    assert len(graph) < 1 << 14
+    length = bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7])
+    with pytest.raises(BundleError, match="field key"):
+        external_data(b"\xba\x80\x80\x80\x10" + length + graph)
+
+
+def test_a_name_means_the_shipped_bundle(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of that name in the working directory does not replace it."""
+    shutil.copytree(folder, tmp_path / "here" / "toy")
+    monkeypatch.setattr("gas_rt.engine.bundle.HOMES", (tmp_path,))
+    monkeypatch.chdir(tmp_path / "here")
+    assert open_bundle("toy").folder == folder
+    assert open_bundle("./toy").folder == tmp_path / "here" / "toy"
 
 
 @pytest.mark.parametrize("cut", [1, 7, 50])

@@ -125,7 +125,7 @@ def test_bad_fields_and_points_are_refused() -> None:
         HashField(SMALL, field.table[:-1], *mlps, LO, HI)
     with pytest.raises(ShapeError, match=r"1 of .* values are NaN"):
         HashField(SMALL, np.append(field.table[:-1], np.nan), *mlps, LO, HI)
-    with pytest.raises(ShapeError, match=r"HashField\.hi: expected more than lo"):
+    with pytest.raises(ShapeError, match=r"HashField\.hi: expected 0\.001\.\.10000 m more than lo"):
         HashField(SMALL, field.table, *mlps, LO, LO)
     with pytest.raises(InputError, match="density_scale"):
         HashField(SMALL, field.table, *mlps, LO, HI, density_scale=0.0)
@@ -148,6 +148,15 @@ x = np.random.default_rng(0).uniform(-0.4, 0.4, (300, 3))
 sigma, rgb = field_forward(random_field(), x, x)
 np.save(sys.argv[2], np.concatenate([sigma[:, None] / 100, rgb], 1))
 """
+
+
+@pytest.mark.parametrize(("lo", "hi"), [(-3e38, 3e38), (0.0, 1e-40), (0.0, np.nextafter(0, 1))])
+def test_boxes_whose_sides_are_lost_to_rounding_are_refused(lo: float, hi: float) -> None:
+    """Normalising to them would divide by nothing and address the table with NaN."""
+    good = random_field()
+    nets = good.density_mlp, good.colour_mlp
+    with pytest.raises(ShapeError, match=r"HashField\.hi: expected"):
+        HashField(SMALL, good.table, *nets, np.full(3, lo), np.full(3, hi))
 
 
 def test_every_instruction_set_and_the_twin_give_the_same_picture(tmp_path: object) -> None:

@@ -286,6 +286,19 @@ def test_numpy_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     composite(chosen, np.zeros(len(chosen.ray)), np.zeros((len(chosen.ray), 3)))
 
 
+@pytest.mark.parametrize("mode", ["baked", "fast"])
+def test_maps_that_overflow_address_nothing_outside_the_tables(mode: str) -> None:
+    """Infinity minus infinity is NaN, which is no index."""
+    maps = np.zeros((1, 3, 4), np.float32)
+    maps[..., 0], maps[..., 1] = 3e38, -3e38
+    shell = PosedShell(np.float32([[10, 10, 0]]), maps, radius_m=0.1)
+    view = Camera(camera(32, 32).intrinsics, np.eye(3), [-10, -10, 1.5], 32, 32)
+    everywhere = Occupancy(np.full(8, 255, np.uint8), 4)
+    rgb, alpha = march(shell, random_field(), view, mode=mode, occupancy=everywhere)
+    assert np.isfinite(rgb).all()
+    assert alpha.max() > 0.99
+
+
 def test_bad_arguments_are_refused() -> None:
     field, shell, view = random_field(), ball(), camera(8, 6)
     with pytest.raises(InputError, match="mode: expected 'baked' or 'fast'"):

@@ -20,7 +20,7 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return request.param
 
 
-def normals_by_the_law_of_cosines(vertices: Any, faces: Any) -> Any:
+def weighted_normals_by_the_law_of_cosines(vertices: Any, faces: Any) -> Any:
     sums = np.zeros((len(vertices), 3))
     for face in faces:
         a, b, c = vertices[face].astype(np.float64)
@@ -30,7 +30,7 @@ def normals_by_the_law_of_cosines(vertices: Any, faces: Any) -> Any:
             opposite, p, q = sides[corner], sides[corner - 1], sides[corner - 2]
             angle = np.arccos(np.clip((p * p + q * q - opposite * opposite) / (2 * p * q), -1, 1))
             sums[face[corner]] += angle * normal / np.linalg.norm(normal)
-    return sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums
 
 
 @given(st.integers(0, 2**32 - 1))
@@ -40,9 +40,11 @@ def test_normals_are_weighted_by_angle(seed: int) -> None:
     vertices = f32(rng.normal(size=(12, 3)))
     faces = np.stack([rng.permutation(12)[:3] for _ in range(20)]).astype(np.int32)
     faces = np.concatenate([faces, np.arange(12, dtype=np.int32).reshape(4, 3)])
-    want = normals_by_the_law_of_cosines(vertices, faces)
-    # Where the weighted normals cancel out their direction is noise.
-    np.testing.assert_allclose(kernels.vertex_normals(vertices, faces), want, atol=2e-4)
+    sums = weighted_normals_by_the_law_of_cosines(vertices, faces)
+    length = np.linalg.norm(sums, axis=1)
+    clear = length > 1e-3  # where the weighted normals cancel out their direction is noise
+    found = kernels.vertex_normals(vertices, faces)[clear]
+    np.testing.assert_allclose(found, sums[clear] / length[clear, None], atol=2e-4)
 
 
 def test_a_cube_corner_does_not_see_its_triangulation(implementation: str) -> None:

@@ -123,10 +123,16 @@ def test_bad_arguments_are_named() -> None:
         PosedShell(np.zeros((0, 3)), np.zeros((0, 3, 4)), radius_m=0.05)
     with pytest.raises(ShapeError, match=r"maps: expected shape \[1, 3, 4\]"):
         PosedShell(np.zeros((1, 3)), identity_maps(2), radius_m=0.05)
-    with pytest.raises(ShapeError, match=r"too far apart for one body"):
+    with pytest.raises(ShapeError, match=r"too far apart or away"):
         PosedShell(f32([[0, 0, 0], [900, 900, 900]]), identity_maps(2), radius_m=0.05)
     for radius_m in (0, -1, 5, float("nan")):
         with pytest.raises(InputError, match=r"radius_m: expected a length in \(0, 0\.5\]"):
             PosedShell(np.zeros((1, 3)), one, radius_m=radius_m)
     with pytest.raises(ShapeError, match=r"points: .* NaN"):
         PosedShell(np.zeros((1, 3)), one, radius_m=0.05).query(np.full((1, 3), np.nan))
+
+
+def test_a_body_beyond_the_precision_of_its_numbers_is_refused() -> None:
+    vertices = np.full((2, 3), 1e9, np.float32)
+    with pytest.raises(ShapeError, match=r"up to 1e\+09 m from the origin"):
+        PosedShell(vertices, np.zeros((2, 3, 4), np.float32), radius_m=0.1)

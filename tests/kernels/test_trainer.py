@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from field_cases import HI, LO, SMALL, psnr, sphere_field, sphere_samples
@@ -147,6 +149,17 @@ def test_training_does_not_depend_on_the_threads_to_the_bit() -> None:
     for other in fields[1:]:
         for name in ("table", "density_mlp", "colour_mlp"):
             np.testing.assert_array_equal(getattr(fields[0], name), getattr(other, name))
+
+
+def test_callers_of_one_trainer_take_turns() -> None:
+    """A step runs without the GIL, and its buffers grow with the batch."""
+    trainer = trainer_after(1, threads=2)
+    batches = [sphere_samples(n, seed=n) for n in (100, 3000, 9000, 20_000)]
+    want = [trainer.gradients(*batch).loss for batch in batches]
+    trainer = trainer_after(1, threads=2)
+    with ThreadPoolExecutor(4) as pool:
+        got = list(pool.map(lambda batch: trainer.gradients(*batch).loss, batches * 3))
+    assert got == want * 3
 
 
 def test_a_seed_is_reproducible_and_seeds_differ() -> None:

@@ -24,8 +24,9 @@ PRIMES = np.array([1, 2654435761, 805459861], np.uint32)
 
 def normalised(field: HashField, x: F32) -> F32:
     """Canonical points [N, 3] in the box's coordinates, clamped to [0, 1]."""
-    u: F32 = np.clip((x - field.lo) * (np.float32(1) / (field.hi - field.lo)), 0, 1)
-    return u
+    # fmin and fmax take NaN, which a map of huge entries can make, to the box's surface.
+    u: F32 = (x - field.lo) * (np.float32(1) / (field.hi - field.lo))
+    return np.fmin(np.fmax(u, np.float32(0)), np.float32(1))
 
 
 def corners(config: HashGridConfig, level: int, u: F32) -> tuple[NDArray[np.int64], F32]:

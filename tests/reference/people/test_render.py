@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from gas_rt.cameras import turned
 from gas_rt.kernels import rasterize
 from reference.people import reference_shot, render, settle, view_clip
-from reference.people.camera import LONG_LENS, Lens, framed, orbit
+from reference.people.camera import LONG_LENS, Lens, framed
 from reference.people.fields import Fields
 from reference.people.sampling import light_of
 from reference.people.seeds import generator
@@ -60,8 +61,8 @@ def test_an_orbit_comes_back_and_keeps_its_distance(person) -> None:
     lens = Lens(LONG_LENS, 0.9)
     camera = framed([state.vertices], azimuth=0.2, elevation=0.1, lens=lens, size=64)
     about = someone.clothed.joints[0]
-    there = orbit(camera, 1.0, about=about)
-    back = orbit(there, 2 * np.pi - 1.0, about=about)
+    there = turned(camera, 1.0, centre=about)
+    back = turned(there, 2 * np.pi - 1.0, centre=about)
     assert np.allclose(back.rotation, camera.rotation, atol=1e-5)
     assert np.allclose(back.translation, camera.translation, atol=1e-3)
     assert np.allclose(there.rotation @ about + there.translation,

@@ -1,0 +1,106 @@
+"""Shapes, symmetries and constants of the stage-1 model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from reference.data import Geometry, Shards
+from reference.nerf import PRESETS, HumanNerf
+from reference.nerf.checkpoint import mesh_of
+from reference.nerf.planes import plane_box, plane_gather
+from reference.nerf.render import encode_photo, render_view
+
+FIELD, TRAIN = PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def model(body):
+    torch.manual_seed(0)
+    return HumanNerf(FIELD, mesh_of(body)).eval().requires_grad_(False)
+
+
+def photo_inputs(model, people=2):
+    generator = torch.Generator().manual_seed(1)
+    count, side = len(model.place), FIELD.resolution
+    return (
+        torch.rand(people, 4, side, side, generator=generator),
+        torch.rand(people, count, 2, generator=generator) * 2 - 1,
+        (torch.rand(people, count, 1, generator=generator) > 0.5).float(),
+    )
+
+
+def test_features_have_the_documented_shapes(model):
+    features = model.encode(*photo_inputs(model))
+    side, count = FIELD.plane_side, len(model.place)
+    assert features.planes.shape == (2, 2, FIELD.plane_channels, side, side)
+    assert features.image.shape == (2, 4 + FIELD.image_channels, 32, 32)
+    assert features.vertex.shape == (2, count, FIELD.vertex_channels)
+
+
+def test_people_of_a_batch_do_not_mix(model):
+    inputs = photo_inputs(model)
+    together = model.encode(*inputs)
+    alone = model.encode(*(value[1:] for value in inputs))
+    for name in together._fields:
+        torch.testing.assert_close(getattr(together, name)[1:], getattr(alone, name))
+
+
+def test_photo_and_visibility_pass_through(model):
+    image, uv, visible = photo_inputs(model)
+    features = model.encode(image, uv, visible)
+    assert torch.equal(features.image[:, :4], image)
+    assert torch.equal(features.vertex[..., :1], visible)
+
+
+def test_the_untrained_field_is_the_body(model):
+    """The distance prior makes the first render a body, dense inside and empty outside."""
+    features = model.encode(*photo_inputs(model, people=1))
+    vertices, normals = model.field.table[:, :3], model.field.table[:, 3:6]
+    ids = torch.arange(0, len(vertices), 50)
+    uv = torch.zeros(len(ids), 2)
+    args = (features.planes[0], features.image, features.vertex[0])
+    inside, rgb = model.field(vertices[ids] - 0.01 * normals[ids], normals[ids], uv, ids, *args)
+    outside, _ = model.field(vertices[ids] + 0.07 * normals[ids], normals[ids], uv, ids, *args)
+    assert inside.min() > 100
+    assert outside.max() < 10
+    assert rgb.min() >= 0
+    assert rgb.max() <= 1
+
+
+def test_the_mirror_finds_the_other_side(body):
+    mesh = mesh_of(body)
+    reflected = mesh.vertices[mesh.mirror] * np.array([-1, 1, 1])
+    assert np.linalg.norm(reflected - mesh.vertices, axis=1).max() < 0.02
+
+
+def test_map_pixels_gather_what_is_under_them(body):
+    mesh = mesh_of(body)
+    ids, weights, distance = plane_gather(mesh.vertices, mesh.normals, side=16)
+    assert ids.shape == weights.shape == (2, 256, 4)
+    np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-6)
+    assert (mesh.normals[ids[0], 2] > 0).all()
+    assert (mesh.normals[ids[1], 2] < 0).all()
+    centre, half = plane_box(mesh.vertices)
+    # The pixel nearest to a front vertex finds something as near as that vertex.
+    vertex = int(np.argmax(mesh.vertices[:, 2]))
+    column, row = np.floor(((mesh.vertices[vertex, :2] - centre) / half + 1) / 2 * 16).astype(int)
+    assert distance[0, row * 16 + column] <= half[0] / 16 * np.sqrt(2)
+
+
+def test_render_view_of_a_shard_person(model, body, shards):
+    person = Shards(shards, split="val")[0]
+    geometry = Geometry(body, FIELD)
+    photo = geometry.photo(person.betas, person.photo)
+    features = encode_photo(model, photo)
+    target = person.targets[0]
+    shell = geometry.shell(person.betas, target.pose)
+    rgb, alpha = render_view(model, features, geometry, photo, shell, target.camera)
+    assert rgb.shape == (32, 32, 3)
+    assert alpha[target.mask > 0].mean() > 0.8
+    assert alpha.max() <= 1 + 1e-5
+    away = render_view(
+        model, features, geometry, photo, shell, target.camera.resized(width=8, height=4)
+    )
+    assert away[0].shape == (4, 8, 3)

@@ -1,0 +1,91 @@
+"""Training: the loss falls, and a run that was interrupted ends where the others do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from reference.data import Geometry, Sampler, Shards, batches, camera_ranges
+from reference.nerf import PRESETS
+from reference.nerf.checkpoint import mesh_of, open_checkpoint
+from reference.nerf.training import train
+from reference.train import main
+
+FIELD, TRAIN = PRESETS["tiny"]
+
+
+def weights(run):
+    return {name: value.clone() for name, value in run.mean.state_dict().items()}
+
+
+def test_an_interrupted_run_ends_with_the_same_weights(body, shards, tmp_path):
+    options = {"data": shards, "body": body, "validate_every": 0}
+    whole = train(FIELD, TRAIN, out=tmp_path / "whole", **options)
+    train(FIELD, TRAIN, out=tmp_path / "parts", stop_at=3, **options)
+    resumed = train(FIELD, TRAIN, out=tmp_path / "parts", **options)
+    assert resumed.step == whole.step == TRAIN.steps
+    for name, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[name]), name
+
+
+def test_the_loss_falls_and_the_curve_is_kept(body, shards, tmp_path):
+    config = replace(TRAIN, steps=16, lr=5e-3)
+    options = {"data": shards, "body": body, "out": tmp_path, "validate_every": 16}
+    train(FIELD, config, stop_at=2, **options)
+    train(FIELD, config, **options)
+    rows = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in rows] == [2, 16]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert rows[-1]["seen_db"] > 5
+    model, about = open_checkpoint(tmp_path / "checkpoint.pt", mesh_of(body))
+    assert about["step"] == 16
+    assert set(about["camera_ranges"]) == {"focal_over_side", "elevation_deg", "fill"}
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(body, shards, tmp_path):
+    options = {"data": shards, "body": body, "out": tmp_path, "validate_every": 0}
+    train(FIELD, TRAIN, stop_at=1, **options)
+    with pytest.raises(ValueError, match="another configuration"):
+        train(FIELD, replace(TRAIN, lr=1.0), **options)
+
+
+def test_batches_depend_on_the_step_alone(body, shards):
+    sampler = Sampler(Shards(shards, split="train"), Geometry(body, FIELD), TRAIN)
+    ahead = list(batches(sampler, start=0, stop=4))[3]
+    direct = sampler.batch(3)
+    assert torch.equal(ahead.rgb, direct.rgb)
+    assert torch.equal(ahead.points[0].x_can, direct.points[0].x_can)
+    assert ahead.rgb.shape == (TRAIN.persons, TRAIN.rays, 3)
+    seen = np.concatenate([sampler.order(step) for step in range(3)])
+    assert sorted(seen) == [0, 0, 1, 1, 2, 2]  # two passes over three people
+
+
+def test_camera_ranges_are_those_of_the_pictures(body, shards):
+    ranges = camera_ranges(Shards(shards, split="train"), body)
+    assert ranges["focal_over_side"] == [2.0, 2.0]
+    low, high = ranges["fill"]
+    assert 0.6 < low <= high < 1.3
+
+
+def test_an_error_of_the_batch_thread_reaches_the_caller(body, shards):
+    sampler = Sampler(Shards(shards, split="train"), Geometry(body, FIELD), TRAIN)
+    sampler.shards = None
+    with pytest.raises(TypeError):
+        list(batches(sampler, start=0, stop=2))
+
+
+def test_a_folder_without_shards_is_named(body, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no train-\*.npz"):
+        train(FIELD, TRAIN, data=tmp_path, body=body, out=tmp_path / "out")
+
+
+def test_unknown_configuration_is_a_usage_error(capsys):
+    with pytest.raises(SystemExit) as error:
+        main(["stage1", "--config", "huge", "--data", ".", "--out", "."])
+    assert error.value.code == 2
+    assert "huge" in capsys.readouterr().err
