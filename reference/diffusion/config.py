@@ -129,9 +129,9 @@ PRESETS: dict[str, DiffusionConfig] = {
     "tiny": DiffusionConfig(
         unet=UNetConfig(
             latent_channels=4,
-            widths=(32, 64),
+            widths=(32, 32),
             attention=(False, True),
-            heads=(1, 2),
+            heads=(1, 1),
             layers=1,
             embedding_channels=16,
             groups=8,
