@@ -21,7 +21,7 @@ __all__ = ["open_checkpoint", "open_release"]
 
 def open_checkpoint(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     """The averaged model of a training run, ready for evaluation, and how it was trained."""
-    state = torch.load(path, weights_only=True)
+    state = torch.load(path, weights_only=True, map_location="cpu")
     if missing := {"model_config", "train", "step", "mean"} - set(state):
         raise ValueError(
             f"{path}: no checkpoint of stage 2, {sorted(missing)} missing; "

@@ -19,6 +19,7 @@ __all__ = [
     "guide",
     "karras_sigmas",
     "loss_weight",
+    "per_frame",
     "velocity",
     "x0_from_velocity",
 ]
@@ -38,10 +39,12 @@ def per_frame(sigma: Tensor, like: Tensor) -> Tensor:
 
 
 def c_in(sigma: Tensor) -> Tensor:
+    """What brings noisy latents to unit variance."""
     return torch.rsqrt(sigma**2 + 1)
 
 
 def c_noise(sigma: Tensor) -> Tensor:
+    """The noise level as the time embedding takes it, SVD's continuous timestep."""
     return 0.25 * torch.log(sigma)
 
 
@@ -77,10 +80,10 @@ def karras_sigmas(steps: int, *, lowest: float = 0.002, highest: float = 700.0) 
     """[steps + 1], falling from `highest` to `lowest`, then 0; SVD's schedule by default."""
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, found {steps}")
-    return torch.cat([level(torch.linspace(0, 1, steps), lowest, highest), torch.zeros(1)])
+    return torch.cat([_karras(torch.linspace(0, 1, steps), lowest, highest), torch.zeros(1)])
 
 
-def level(place: Tensor, lowest: float, highest: float) -> Tensor:
+def _karras(place: Tensor, lowest: float, highest: float) -> Tensor:
     """Karras' curve: 0 is `highest`, 1 is `lowest`."""
     ends = math.pow(highest, 1 / RHO), math.pow(lowest, 1 / RHO)
     return ((ends[0] + place.double() * (ends[1] - ends[0])) ** RHO).to(place.dtype)

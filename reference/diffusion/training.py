@@ -89,6 +89,10 @@ class Batch(NamedTuple):
     weight: Tensor  # [B, F, h, w], 0 on frames whose prediction is never used
     keep: Tensor  # [B], 0 where the reference is dropped
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(value.to(device, non_blocking=True) for value in self))
+
 
 def draw(clips: Clips, config: DiffusionTraining, step: int, *, latent_scale: float = 1.0) -> Batch:
     """The batch of a step, a function of (seed, step) alone."""
@@ -177,7 +181,8 @@ def validate(model: nn.Module, clips: Clips, config: DiffusionTraining) -> dict[
 
     ``blind_db`` is ``live_db`` with the field's render black: how much the model relies on it.
     """
-    found = {}
+    found, scale = {}, model.config.latent_scale
+    device = next(model.parameters()).device
     never = replace(config, drop_reference=0.0, drop_nerf=0.0)
     cases = {
         "parity": (parity, never),
@@ -189,12 +194,12 @@ def validate(model: nn.Module, clips: Clips, config: DiffusionTraining) -> dict[
         for index in range(VALIDATION_WINDOWS):
             rng = np.random.default_rng((VALIDATION_SEED, index))
             window = kind(case.windows, rng, length=clips.length)
-            batch = collate(clips, [window], case, rng, latent_scale=model.config.latent_scale)
+            batch = collate(clips, [window], case, rng, latent_scale=scale).to(device)
             v = predict(model, batch)  # type: ignore[arg-type]
             x = batch.x0 + edm.per_frame(batch.sigma, batch.x0) * batch.noise
             error = edm.x0_from_velocity(x, v, batch.sigma) - batch.x0
             weight = batch.weight / batch.weight.mean()
-            total += float((error**2 * weight[:, :, None]).mean()) / model.config.latent_scale**2
+            total += float((error**2 * weight[:, :, None]).mean()) / scale**2
         found[f"{name}_db"] = -10 * float(np.log10(total / VALIDATION_WINDOWS))
     return found
 
@@ -205,22 +210,27 @@ def train(
     *,
     data: Path,
     out: Path,
+    device: str = "cpu",
     stop_at: int | None = None,
     validate_every: int = 500,
 ) -> Run:
-    """Train to the end of the schedule, continuing what `out` holds."""
+    """Train to the end of the schedule, continuing what `out` holds.
+
+    A resumed run equals an uninterrupted one on the same device.
+    """
     clips = Clips(data, split="train")
     _fits(clips, model_config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
         held_out = Clips(data, split="val", limit=8 * VALIDATION_WINDOWS)
     torch.manual_seed(config.seed)
-    model = Denoiser(model_config)
+    model = Denoiser(model_config).to(device)
     identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
 
     def batches(start: int, stop: int) -> Iterator[Callable[[nn.Module], tuple[Tensor, dict]]]:
         for step in range(start, stop):
             batch = draw(clips, config, step, latent_scale=model_config.latent_scale)
+            batch = batch.to(torch.device(device))
             yield lambda m, b=batch: losses(m, b)
 
     return fit(
