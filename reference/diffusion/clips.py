@@ -1,0 +1,253 @@
+"""Clip shards: what stage 2 is trained on, one ``.npz`` of a few dozen clips.
+
+Schema 1, N clips of L frames, pictures H × W, latents [C, h, w] with h = H/8, w = W/8:
+
+======================== ================== ====================================================
+key                      dtype, shape       what
+======================== ================== ====================================================
+schema                   i64 []             1
+seed                     i64 [N]            the person's seed
+task                     u8 [N]             0 pose (one camera), 1 view (one pose)
+fps                      f32 [N]            frames per second of the motion or orbit
+azimuth                  f32 [N, L]         radians in [0, π] between the camera of the frame and
+                                            of the picture, for the guidance of views
+reference_rgb            u8 [N, H, W, 3]    the masked picture, black background
+reference_latent         f16 [N, C, h, w]   of that picture
+reference_nerf_latent    f16 [N, C, h, w]   of the field's render in the picture's pose and camera
+reference_normals        u8 [N, H, W, 3]    normal map there
+reference_person         u8 [N, h, w]       share of each latent pixel the person covers, × 255
+target_latents           f16 [N, L, C, h, w] of the ground truth
+nerf_latents             f16 [N, L, C, h, w] of the field's renders
+normals                  u8 [N, L, H, W, 3] normal maps
+person                   u8 [N, L, h, w]    as above
+black_latent             f16 [C, h, w]      of a black picture: the render of a dropped NeRF
+======================== ================== ====================================================
+
+All latents are the autoencoder's normalised ones. Normal maps are the release's [0, 1] × 255.
+Files are ``train-%05d.npz`` and ``val-%05d.npz``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gas_rt.files import read_npz, write_npz
+from reference.autoencoder import Autoencoder
+
+__all__ = ["TASKS", "Clip", "Clips", "encode", "make_clip", "read_clips", "write_clips"]
+
+SCHEMA = 1
+TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
+DOWNSAMPLING = 8
+ENCODE_BATCH = 16
+
+U8 = NDArray[np.uint8]
+F16 = NDArray[np.float16]
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip; arrays as in the schema, without the leading N."""
+
+    seed: int
+    task: Literal["pose", "view"]
+    fps: float
+    azimuth: F32
+    reference_rgb: U8
+    reference_latent: F16
+    reference_nerf_latent: F16
+    reference_normals: U8
+    reference_person: U8
+    target_latents: F16
+    nerf_latents: F16
+    normals: U8
+    person: U8
+
+
+SCALARS = ("seed", "task", "fps")
+ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in SCALARS)
+
+
+def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None:
+    """Write a shard; clips must agree in length and size."""
+    if not clips:
+        raise ValueError(f"{path}: no clips to write; a shard holds at least one")
+    arrays: dict[str, NDArray[Any]] = {
+        "schema": np.array(SCHEMA, np.int64),
+        "seed": np.array([c.seed for c in clips], np.int64),
+        "task": np.array([TASKS.index(c.task) for c in clips], np.uint8),
+        "fps": np.array([c.fps for c in clips], np.float32),
+        "black_latent": np.asarray(black_latent, np.float16),
+    }
+    for name in ARRAYS:
+        shapes = {getattr(c, name).shape for c in clips}
+        if len(shapes) > 1:
+            raise ValueError(f"{path}: clips differ in {name}: {sorted(shapes)}; sort them first")
+        arrays[name] = np.stack([getattr(c, name) for c in clips])
+    check(path, arrays)
+    write_npz(path, arrays)
+
+
+def read_clips(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a shard, checked."""
+    arrays = read_npz(path)
+    check(path, arrays)
+    return arrays
+
+
+def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Names, dtypes and shapes of the schema, and finite latents."""
+    expected = {"schema", "black_latent", *SCALARS, *ARRAYS}
+    if set(arrays) != expected:
+        odd = sorted(set(arrays) ^ expected)
+        raise ValueError(f"{path}: no clip shard, missing or unknown keys {odd}; write it again")
+    if arrays["schema"].shape != () or int(arrays["schema"]) != SCHEMA:
+        raise ValueError(f"{path}: schema {arrays['schema']}, this code reads {SCHEMA}")
+    if arrays["target_latents"].ndim != 5:
+        raise ValueError(
+            f"{path}: target_latents: expected [N, L, C, h, w], "
+            f"found {list(arrays['target_latents'].shape)}"
+        )
+    n, length, c, h, w = arrays["target_latents"].shape
+    picture = (h * DOWNSAMPLING, w * DOWNSAMPLING, 3)
+    layout: dict[str, tuple[type, tuple[int, ...]]] = {
+        "seed": (np.int64, (n,)),
+        "task": (np.uint8, (n,)),
+        "fps": (np.float32, (n,)),
+        "azimuth": (np.float32, (n, length)),
+        "reference_rgb": (np.uint8, (n, *picture)),
+        "reference_latent": (np.float16, (n, c, h, w)),
+        "reference_nerf_latent": (np.float16, (n, c, h, w)),
+        "reference_normals": (np.uint8, (n, *picture)),
+        "reference_person": (np.uint8, (n, h, w)),
+        "target_latents": (np.float16, (n, length, c, h, w)),
+        "nerf_latents": (np.float16, (n, length, c, h, w)),
+        "normals": (np.uint8, (n, length, *picture)),
+        "person": (np.uint8, (n, length, h, w)),
+        "black_latent": (np.float16, (c, h, w)),
+    }
+    for name, (dtype, shape) in layout.items():
+        value = arrays[name]
+        if value.dtype != dtype or value.shape != shape:
+            raise ValueError(
+                f"{path}: {name}: expected {np.dtype(dtype)} {list(shape)}, "
+                f"found {value.dtype} {list(value.shape)}"
+            )
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise ValueError(f"{path}: {name} holds values that are not finite; encode it again")
+    if arrays["task"].max(initial=0) >= len(TASKS):
+        raise ValueError(f"{path}: task: expected 0 or 1, found {arrays['task'].max()}")
+
+
+class Clips:
+    """Every clip of a split, in memory.
+
+    128² clips of 24 frames take 1.6 MB each, nearly all of it normal maps.
+    """
+
+    def __init__(self, folder: Path, *, split: str, limit: int | None = None) -> None:
+        paths = sorted(folder.glob(f"{split}-*.npz"))
+        if not paths:
+            raise FileNotFoundError(
+                f"{folder}: no {split}-*.npz found; write clip shards with "
+                "reference.diffusion.clips.write_clips"
+            )
+        shards: list[dict[str, NDArray[Any]]] = []
+        for path in paths:
+            shards.append(read_clips(path))
+            if shards[-1]["target_latents"].shape[1:] != shards[0]["target_latents"].shape[1:]:
+                raise ValueError(f"{path}: its clips differ in size from {paths[0].name}'s")
+            if limit is not None and sum(len(s["seed"]) for s in shards) >= limit:
+                break
+        self.black_latent: F16 = shards[0]["black_latent"]
+        self.arrays = {
+            name: np.concatenate([s[name] for s in shards])[:limit] for name in (*SCALARS, *ARRAYS)
+        }
+        self.of_task = {
+            task: np.flatnonzero(self.arrays["task"] == i)
+            for i, task in enumerate(TASKS)
+            if (self.arrays["task"] == i).any()
+        }
+
+    def __len__(self) -> int:
+        return len(self.arrays["seed"])
+
+    @property
+    def length(self) -> int:
+        """Frames per clip."""
+        return self.arrays["azimuth"].shape[1]
+
+    def frames(self, clip: int, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        """The named frames of a clip; −1 is its anchor, the picture itself."""
+        anchors = {
+            "target_latents": "reference_latent",
+            "nerf_latents": "reference_nerf_latent",
+            "normals": "reference_normals",
+            "person": "reference_person",
+        }
+        found = {}
+        for name, anchor in anchors.items():
+            found[name] = self.arrays[name][clip, indices]
+            found[name][indices < 0] = self.arrays[anchor][clip]
+        return found
+
+
+def make_clip(
+    autoencoder: Autoencoder,
+    *,
+    seed: int,
+    task: Literal["pose", "view"],
+    fps: float,
+    azimuth: F32,
+    reference_rgb: U8,
+    reference_mask: U8,
+    reference_render: U8,
+    reference_normals: U8,
+    rgb: U8,
+    mask: U8,
+    renders: U8,
+    normals: U8,
+) -> Clip:
+    """A clip from pictures: `rgb`, `renders` (the field's), `normals` [L, H, W, 3], `mask`."""
+    first = encode(autoencoder, np.stack([reference_rgb, reference_render]))
+    return Clip(
+        seed=seed,
+        task=task,
+        fps=fps,
+        azimuth=np.asarray(azimuth, np.float32),
+        reference_rgb=reference_rgb,
+        reference_latent=first[0],
+        reference_nerf_latent=first[1],
+        reference_normals=reference_normals,
+        reference_person=_cover(reference_mask[None])[0],
+        target_latents=encode(autoencoder, rgb),
+        nerf_latents=encode(autoencoder, renders),
+        normals=normals,
+        person=_cover(mask),
+    )
+
+
+@torch.no_grad()
+def encode(autoencoder: Autoencoder, rgb: U8) -> F16:
+    """[N, H, W, 3] → normalised latents [N, C, h, w]."""
+    parts = []
+    for start in range(0, len(rgb), ENCODE_BATCH):
+        x = torch.from_numpy(rgb[start : start + ENCODE_BATCH]).permute(0, 3, 1, 2)
+        parts.append(autoencoder.encode(x.float() / 127.5 - 1).numpy())
+    return np.concatenate(parts).astype(np.float16)
+
+
+def _cover(mask: U8) -> U8:
+    """[N, H, W] → mean per latent pixel [N, h, w]."""
+    n, height, width = mask.shape
+    k = DOWNSAMPLING
+    blocks = mask.reshape(n, height // k, k, width // k, k)
+    return np.rint(blocks.mean(axis=(2, 4))).astype(np.uint8)

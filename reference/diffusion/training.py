@@ -1,0 +1,266 @@
+"""Training of stage 2 on clip shards: view and pose clips, both kinds of window, together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from reference.diffusion import edm
+from reference.diffusion.clips import Clips
+from reference.diffusion.config import PRESETS as MODELS
+from reference.diffusion.config import DiffusionConfig
+from reference.diffusion.denoiser import Denoiser
+from reference.diffusion.windows import Window, WindowConfig, live, parity
+from reference.training import Run, fit
+
+__all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
+
+VALIDATION_WINDOWS = 8
+VALIDATION_SEED = 1 << 40  # no training seed
+
+
+@dataclass(frozen=True)
+class DiffusionTraining:
+    """How stage 2 is trained.
+
+    Attributes
+    ----------
+    parity_batch, live_batch : windows per step of each kind; a step has one kind.
+    live_share : share of steps on live windows.
+    view_share : share of view clips where both tasks are there.
+    drop_reference : share of windows without embedding and reference latent: the unconditional
+        branch of guidance.
+    drop_nerf : share of windows whose field render is black.
+    person_weight : how much more an error on the person counts than one on the background.
+    """
+
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    steps: int = 12_000
+    parity_batch: int = 2
+    live_batch: int = 5
+    live_share: float = 0.6
+    view_share: float = 0.5
+    drop_reference: float = 0.15
+    drop_nerf: float = 0.15
+    person_weight: float = 3.0
+    lr: float = 8e-4
+    lr_floor: float = 0.02
+    warmup: int = 100
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.998
+    seed: int = 0
+
+
+PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
+    "mini": (MODELS["mini"], DiffusionTraining()),
+    "tiny": (
+        MODELS["tiny"],
+        DiffusionTraining(
+            windows=WindowConfig(parity_frames=4, context=1, live_sigmas=(10.0, 1.0)),
+            steps=4,
+            parity_batch=1,
+            live_batch=2,
+            live_share=0.5,
+            warmup=2,
+        ),
+    ),
+}
+
+
+class Batch(NamedTuple):
+    """B windows of F frames; what is dropped is dropped already."""
+
+    picture: Tensor  # [B, 3, H, W] in [-1, 1]
+    reference: Tensor  # [B, C, h, w]
+    x0: Tensor  # [B, F, C, h, w], scaled
+    noise: Tensor  # [B, F, C, h, w]
+    nerf: Tensor  # [B, F, C, h, w]
+    normals: Tensor  # [B, F, 3, H, W] in [0, 1]
+    switcher: Tensor  # [B, F, 2]
+    sigma: Tensor  # [B, F]
+    weight: Tensor  # [B, F, h, w], 0 on frames whose prediction is never used
+    keep: Tensor  # [B], 0 where the reference is dropped
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return Batch(*(value.to(device, non_blocking=True) for value in self))
+
+
+def draw(clips: Clips, config: DiffusionTraining, step: int, *, latent_scale: float = 1.0) -> Batch:
+    """The batch of a step, a function of (seed, step) alone."""
+    rng = np.random.default_rng((config.seed, step))
+    is_live = rng.random() < config.live_share
+    kind, size = (live, config.live_batch) if is_live else (parity, config.parity_batch)
+    windows = [kind(config.windows, rng, length=clips.length) for _ in range(size)]
+    return collate(clips, windows, config, rng, latent_scale=latent_scale)
+
+
+def collate(
+    clips: Clips,
+    windows: list[Window],
+    config: DiffusionTraining,
+    rng: np.random.Generator,
+    *,
+    latent_scale: float = 1.0,
+) -> Batch:
+    """Fill windows from clips drawn by `rng`, with noise and drop-outs."""
+    chosen = [_clip(clips, config, rng) for _ in windows]
+    parts = [clips.frames(c, w.frames) for c, w in zip(chosen, windows, strict=True)]
+
+    def stack(name: str) -> NDArray[np.float32]:
+        return np.stack([p[name] for p in parts]).astype(np.float32)
+
+    def drops(share: float) -> NDArray[np.bool_]:
+        return rng.random(len(windows)) < share
+
+    def chw(pictures: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))
+
+    arrays = clips.arrays
+    x0 = stack("target_latents") * np.float32(latent_scale)
+    nerf = stack("nerf_latents")
+    dropped, blind = drops(config.drop_reference), drops(config.drop_nerf)
+    nerf[blind] = clips.black_latent
+    reference = arrays["reference_latent"][chosen].astype(np.float32)
+    reference[dropped] = 0
+    weight = 1 + config.person_weight * stack("person") / 255
+    weight *= np.stack([w.counts for w in windows])[:, :, None, None]
+    one_hot = np.eye(2, dtype=np.float32)[arrays["task"][chosen]]
+    return Batch(
+        picture=chw(arrays["reference_rgb"][chosen].astype(np.float32) / 127.5 - 1),
+        reference=torch.from_numpy(reference),
+        x0=torch.from_numpy(x0),
+        noise=torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)),
+        nerf=torch.from_numpy(nerf),
+        normals=chw(stack("normals") / 255),
+        switcher=torch.from_numpy(one_hot)[:, None].expand(-1, x0.shape[1], -1),
+        sigma=torch.from_numpy(np.stack([w.sigma for w in windows])),
+        weight=torch.from_numpy(weight),
+        keep=torch.from_numpy(~dropped).float(),
+    )
+
+
+def _clip(clips: Clips, config: DiffusionTraining, rng: np.random.Generator) -> int:
+    view = rng.random() < config.view_share
+    task = "view" if view else "pose"
+    pool = clips.of_task.get(task, next(iter(clips.of_task.values())))
+    return int(rng.choice(pool))
+
+
+def predict(model: Denoiser, batch: Batch) -> Tensor:
+    """v [B, F, C, h, w] of a batch's noisy latents."""
+    return model.velocity(
+        batch.x0 + edm.per_frame(batch.sigma, batch.x0) * batch.noise,
+        batch.sigma,
+        reference=batch.reference,
+        embedding=model.embed(batch.picture) * batch.keep[:, None],
+        condition=model.condition(batch.nerf, batch.normals),
+        switcher=batch.switcher,
+    )
+
+
+def losses(model: Denoiser, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+    """Weighted squared error of v, which is EDM's weighted error of x0."""
+    error = predict(model, batch) - edm.velocity(batch.x0, batch.noise, batch.sigma)
+    weight = batch.weight / batch.weight.mean()
+    loss = (error**2 * weight[:, :, None]).mean()
+    return loss, {"loss": loss.item()}
+
+
+@torch.no_grad()
+def validate(model: nn.Module, clips: Clips, config: DiffusionTraining) -> dict[str, float]:
+    """Person-weighted error of x0 on fixed windows, in dB below the latents' variance of 1.
+
+    ``blind_db`` is ``live_db`` with the field's render black: how much the model relies on it.
+    """
+    found, scale = {}, model.config.latent_scale
+    device = next(model.parameters()).device
+    never = replace(config, drop_reference=0.0, drop_nerf=0.0)
+    cases = {
+        "parity": (parity, never),
+        "live": (live, never),
+        "blind": (live, replace(never, drop_nerf=1.0)),
+    }
+    for name, (kind, case) in cases.items():
+        total = 0.0
+        for index in range(VALIDATION_WINDOWS):
+            rng = np.random.default_rng((VALIDATION_SEED, index))
+            window = kind(case.windows, rng, length=clips.length)
+            batch = collate(clips, [window], case, rng, latent_scale=scale).to(device)
+            v = predict(model, batch)  # type: ignore[arg-type]
+            x = batch.x0 + edm.per_frame(batch.sigma, batch.x0) * batch.noise
+            error = edm.x0_from_velocity(x, v, batch.sigma) - batch.x0
+            weight = batch.weight / batch.weight.mean()
+            total += float((error**2 * weight[:, :, None]).mean()) / scale**2
+        found[f"{name}_db"] = -10 * float(np.log10(total / VALIDATION_WINDOWS))
+    return found
+
+
+def train(
+    model_config: DiffusionConfig,
+    config: DiffusionTraining,
+    *,
+    data: Path,
+    out: Path,
+    device: str = "cpu",
+    stop_at: int | None = None,
+    validate_every: int = 500,
+) -> Run:
+    """Train to the end of the schedule, continuing what `out` holds.
+
+    A resumed run equals an uninterrupted one on the same device.
+    """
+    clips = Clips(data, split="train")
+    _fits(clips, model_config, config, folder=data)
+    held_out = None
+    if any(data.glob("val-*.npz")) and validate_every:
+        held_out = Clips(data, split="val", limit=8 * VALIDATION_WINDOWS)
+    torch.manual_seed(config.seed)
+    model = Denoiser(model_config).to(device)
+    identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
+
+    def batches(start: int, stop: int) -> Iterator[Callable[[nn.Module], tuple[Tensor, dict]]]:
+        for step in range(start, stop):
+            batch = draw(clips, config, step, latent_scale=model_config.latent_scale)
+            batch = batch.to(torch.device(device))
+            yield lambda m, b=batch: losses(m, b)
+
+    return fit(
+        Run(model, config, identity),
+        batches,
+        out=out,
+        stop_at=stop_at,
+        validate=(lambda m: validate(m, held_out, config)) if held_out else None,
+        validate_every=validate_every,
+    )
+
+
+def _fits(
+    clips: Clips, model_config: DiffusionConfig, config: DiffusionTraining, *, folder: Path
+) -> None:
+    needed = max(config.windows.parity_frames, config.windows.live_frames)
+    if clips.length < needed:
+        raise ValueError(
+            f"{folder}: clips hold {clips.length} frames, windows need {needed}; write longer clips"
+        )
+    channels, wanted = clips.black_latent.shape[0], model_config.unet.latent_channels
+    if channels != wanted:
+        raise ValueError(
+            f"{folder}: latents of {channels} channels, the model has {wanted}; "
+            "encode the clips with the autoencoder of the same preset"
+        )
+
+
+def _plain(values: Any) -> Any:
+    """Tuples as lists, because checkpoints are read with weights_only and compared."""
+    if isinstance(values, dict):
+        return {k: _plain(v) for k, v in values.items()}
+    return [_plain(v) for v in values] if isinstance(values, tuple | list) else values
