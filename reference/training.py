@@ -25,6 +25,7 @@ __all__ = ["Losses", "Run", "Schedule", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
+Gradients = tuple[Sequence[Tensor | None], dict[str, float]]
 
 
 class Schedule(Protocol):
@@ -91,7 +92,9 @@ class Run:
         for parameter, *gradients in zip(
             self.model.parameters(), *(gradients for gradients, _ in done), strict=True
         ):
-            parameter.grad = sum(gradients[1:], start=gradients[0]) / len(gradients)
+            # A parameter no part uses stays without a gradient, so that it does not decay either.
+            used = [g for g in gradients if g is not None]
+            parameter.grad = sum(used[1:], start=used[0]) / len(done) if used else None
         values = {k: sum(v[k] for _, v in done) / len(done) for k in done[0][1]}
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         if not math.isfinite(norm):
@@ -103,11 +106,12 @@ class Run:
         self._follow()
         return values | {"grad": norm}
 
-    def _gradients(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+    def _gradients(self, losses: Losses) -> Gradients:
         loss, values = losses(self.model)
-        return list(torch.autograd.grad(loss, list(self.model.parameters()))), values
+        weights = list(self.model.parameters())
+        return torch.autograd.grad(loss, weights, allow_unused=True), values
 
-    def _gradients_alone(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+    def _gradients_alone(self, losses: Losses) -> Gradients:
         torch.set_num_threads(1)  # of this worker thread
         return self._gradients(losses)
 
