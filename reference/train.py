@@ -46,6 +46,12 @@ def _unet(arguments: argparse.Namespace) -> None:
     train(model, config, data=arguments.data, out=arguments.out)
 
 
+def _compact(arguments: argparse.Namespace) -> None:
+    from reference.training import compact
+
+    compact(arguments.checkpoint, arguments.out)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m reference.train", description=__doc__)
@@ -62,6 +68,10 @@ def main(argv: list[str] | None = None) -> int:
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")
         stage.add_argument("--out", type=Path, required=True, help="checkpoints and curve")
         stage.add_argument("--steps", type=int, help="length of the schedule")
+    small = stages.add_parser("compact", help="a checkpoint's averaged weights alone, to keep")
+    small.add_argument("checkpoint", type=Path)
+    small.add_argument("-o", "--out", type=Path, required=True)
+    small.set_defaults(run=_compact)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
     return 0

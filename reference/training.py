@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Run", "Schedule", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "compact", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
@@ -196,6 +196,18 @@ def fit(
                 saved = time.monotonic()
     run.save(path)
     return run
+
+
+def compact(checkpoint: Path, out: Path) -> None:
+    """Keep of a checkpoint what evaluation and export need: the averaged weights.
+
+    A run cannot be continued from the result.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
+    temporary = out.with_suffix(".tmp")
+    torch.save(kept, temporary)
+    os.replace(temporary, out)
 
 
 def _line(row: dict[str, Any], stop: int) -> str:
