@@ -115,7 +115,7 @@ def export_nerf(
         "nerf_field": export_graph(field, queries, FIELD_OUTPUTS),
     }
     described = {name: _describe(name, graph) for name, graph in graphs.items()}
-    move_weights(graphs, out, weights=WEIGHTS, metadata={"format": "pt", "bundle": out.name})
+    move_weights(graphs, out, weights=WEIGHTS)
     if not (out / BODY).exists() or not (out / BODY).samefile(body_path):
         shutil.copyfile(body_path, out / BODY)
     expected = {

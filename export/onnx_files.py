@@ -50,9 +50,7 @@ def export_graph(
     return model
 
 
-def move_weights(
-    graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: str, metadata: dict[str, str]
-) -> None:
+def move_weights(graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: str) -> None:
     """Write each graph as FOLDER/NAME.onnx, all their weights as one safetensors file."""
     tensors: dict[str, NDArray[Any]] = {}
     moved: list[tuple[TensorProto, str]] = []
@@ -66,7 +64,9 @@ def move_weights(
             moved.append((tensor, key))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / weights
-    save_file(tensors, path, metadata=metadata)
+    # One entry only: the writer orders several at random, and a bundle's bytes are hashed.
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # the writer leaves it to its owner alone; a bundle is for everybody
     places = _places(path)
     for tensor, key in moved:
         offset, length = places[key]

@@ -90,7 +90,8 @@ def test_graphs_use_only_known_operators(bundle):
     assert not {op for op in used if op.startswith("Scatter") or op in ("NonZero", "Loop", "If")}
 
 
-def test_another_models_weights_are_noticed(bundle, monkeypatch, tmp_path):
+def test_the_same_model_gives_the_same_bytes(bundle, monkeypatch, tmp_path):
+    """And a bundle whose runtimes disagree with PyTorch gets no bundle.json."""
     monkeypatch.setattr(exporting, "PARITY_RELATIVE", 0.0)
     with pytest.raises(ValueError, match="differ from PyTorch"):
         exporting.export_nerf(
@@ -102,3 +103,5 @@ def test_another_models_weights_are_noticed(bundle, monkeypatch, tmp_path):
             points=POINTS,
         )
     assert not (tmp_path / "gas-tiny" / "bundle.json").exists()
+    for name in ("weights.safetensors", "nerf_encoder.onnx", "nerf_field.onnx"):
+        assert (tmp_path / "gas-tiny" / name).read_bytes() == (bundle / name).read_bytes()
