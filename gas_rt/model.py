@@ -246,7 +246,6 @@ class Model:
         return {
             "bundle": bundle.name,
             "version": bundle.version,
-            "folder": str(bundle.folder),
             "fingerprint": bundle.fingerprint,
             "policies": list(self.policies),
             "resolution": self.resolution,

@@ -38,6 +38,20 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
     train(model, config, data=arguments.data, out=arguments.out)
 
 
+def _unet(arguments: argparse.Namespace) -> None:
+    from reference.diffusion.training import PRESETS, train
+
+    model, config = PRESETS[arguments.config]
+    config = replace(config, steps=arguments.steps or config.steps)
+    train(model, config, data=arguments.data, out=arguments.out)
+
+
+def _compact(arguments: argparse.Namespace) -> None:
+    from reference.training import compact
+
+    compact(arguments.checkpoint, arguments.out)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m reference.train", description=__doc__)
@@ -47,11 +61,17 @@ def main(argv: list[str] | None = None) -> int:
     stage1.set_defaults(run=_stage1)
     autoencoder = stages.add_parser("autoencoder", help="the small model's picture autoencoder")
     autoencoder.set_defaults(run=_autoencoder)
-    for stage in (stage1, autoencoder):
+    unet = stages.add_parser("unet", help="stage 2, the video diffusion, on clip shards")
+    unet.set_defaults(run=_unet)
+    for stage in (stage1, autoencoder, unet):
         stage.add_argument("--config", choices=("mini", "tiny"), default="mini")
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")
         stage.add_argument("--out", type=Path, required=True, help="checkpoints and curve")
         stage.add_argument("--steps", type=int, help="length of the schedule")
+    small = stages.add_parser("compact", help="a checkpoint's averaged weights alone, to keep")
+    small.add_argument("checkpoint", type=Path)
+    small.add_argument("-o", "--out", type=Path, required=True)
+    small.set_defaults(run=_compact)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
     return 0

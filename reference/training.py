@@ -21,10 +21,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Run", "Schedule", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "compact", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
+Gradients = tuple[Sequence[Tensor | None], dict[str, float]]
 
 
 class Schedule(Protocol):
@@ -91,7 +92,9 @@ class Run:
         for parameter, *gradients in zip(
             self.model.parameters(), *(gradients for gradients, _ in done), strict=True
         ):
-            parameter.grad = sum(gradients[1:], start=gradients[0]) / len(gradients)
+            # A parameter no part uses stays without a gradient, so that it does not decay either.
+            used = [g for g in gradients if g is not None]
+            parameter.grad = sum(used[1:], start=used[0]) / len(done) if used else None
         values = {k: sum(v[k] for _, v in done) / len(done) for k in done[0][1]}
         norm = float(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         if not math.isfinite(norm):
@@ -103,11 +106,12 @@ class Run:
         self._follow()
         return values | {"grad": norm}
 
-    def _gradients(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+    def _gradients(self, losses: Losses) -> Gradients:
         loss, values = losses(self.model)
-        return list(torch.autograd.grad(loss, list(self.model.parameters()))), values
+        weights = list(self.model.parameters())
+        return torch.autograd.grad(loss, weights, allow_unused=True), values
 
-    def _gradients_alone(self, losses: Losses) -> tuple[list[Tensor], dict[str, float]]:
+    def _gradients_alone(self, losses: Losses) -> Gradients:
         torch.set_num_threads(1)  # of this worker thread
         return self._gradients(losses)
 
@@ -192,6 +196,18 @@ def fit(
                 saved = time.monotonic()
     run.save(path)
     return run
+
+
+def compact(checkpoint: Path, out: Path) -> None:
+    """Keep of a checkpoint what evaluation and export need: the averaged weights.
+
+    A run cannot be continued from the result.
+    """
+    state = torch.load(checkpoint, weights_only=True)
+    kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
+    temporary = out.with_suffix(".tmp")
+    torch.save(kept, temporary)
+    os.replace(temporary, out)
 
 
 def _line(row: dict[str, Any], stop: int) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.windows import Window, WindowConfig, live, parity
-from reference.training import Run, fit
+from reference.training import Losses, Run, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
@@ -227,11 +228,11 @@ def train(
     model = Denoiser(model_config).to(device)
     identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
 
-    def batches(start: int, stop: int) -> Iterator[Callable[[nn.Module], tuple[Tensor, dict]]]:
+    def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
             batch = draw(clips, config, step, latent_scale=model_config.latent_scale)
             batch = batch.to(torch.device(device))
-            yield lambda m, b=batch: losses(m, b)
+            yield [partial(losses, batch=batch)]
 
     return fit(
         Run(model, config, identity),

@@ -45,6 +45,12 @@ def test_the_loss_falls_and_the_curve_is_kept(body, shards, tmp_path):
     assert about["step"] == 16
     assert set(about["camera_ranges"]) == {"focal_over_side", "elevation_deg", "fill"}
     assert not any(p.requires_grad for p in model.parameters())
+    main(["compact", str(tmp_path / "checkpoint.pt"), "-o", str(tmp_path / "small.pt")])
+    kept, about_kept = open_checkpoint(tmp_path / "small.pt", mesh_of(body))
+    assert about_kept == about
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, kept.state_dict()[name]), name
+    assert (tmp_path / "small.pt").stat().st_size < (tmp_path / "checkpoint.pt").stat().st_size / 2
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(body, shards, tmp_path):
