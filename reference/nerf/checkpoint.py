@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from gas_rt.body import BodyModel
 from gas_rt.kernels import PosedShell
+from reference.checkpoint import read_checkpoint
 from reference.nerf.config import FieldConfig, from_dict
 from reference.nerf.model import CanonicalMesh, HumanNerf
 
@@ -35,7 +35,7 @@ def mesh_of(body: BodyModel) -> CanonicalMesh:
 
 def open_checkpoint(path: Path, mesh: CanonicalMesh) -> tuple[HumanNerf, dict[str, Any]]:
     """The averaged model of a checkpoint, ready for evaluation, and its configuration."""
-    state = torch.load(path, weights_only=True)
+    state = read_checkpoint(path, keys=("field", "train", "camera_ranges", "mean"), stage="stage1")
     model = HumanNerf(from_dict(FieldConfig, state["field"]), mesh)
     model.load_state_dict(state["mean"])
     about = {name: state[name] for name in ("step", "field", "train", "camera_ranges")}

@@ -1,0 +1,219 @@
+"""``python -m reference.diffusion.build``: clip shards, what stage 2 is trained on.
+
+View and pose clips of synthetic people in turn, with the real stage 1's renders as condition, in
+files of 32. Files appear atomically; one that is complete is skipped, so an interrupted run
+resumes. A clip depends on its seed, the number of frames and the checkpoints alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gas_rt.errors import GasRtError, InputError
+from gas_rt.files import read_npz
+from reference.diffusion.clips import Clip, write_clips
+from reference.diffusion.config import PRESETS
+from reference.diffusion.studio import Studio
+from reference.people import seeds
+
+__all__ = ["Plan", "build", "main"]
+
+CLIPS_PER_SHARD = 32
+BODY = Path(__file__).parents[2] / "engines" / "gas-mini" / "body.npz"
+SPLITS = {"train": seeds.TRAIN, "val": seeds.VALIDATION}
+# Two processes round a latent's last bit apart where their processors differ; two autoencoders
+# differ by far more.
+SAME_LATENT = 0.02
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build, with which models.
+
+    Attributes
+    ----------
+    chosen : seeds of the clips, in order.
+    first : number of the first shard.
+    """
+
+    split: str
+    chosen: range
+    frames: int
+    stage1: Path
+    autoencoder: Path
+    out: Path
+    first: int = 0
+    body: Path = BODY
+    workers: int = 1
+    clips_per_shard: int = CLIPS_PER_SHARD
+
+    @property
+    def shards(self) -> Iterator[tuple[Path, range]]:
+        """Files and the seeds that belong in them."""
+        for start in range(0, len(self.chosen), self.clips_per_shard):
+            number = self.first + start // self.clips_per_shard
+            path = self.out / f"{self.split}-{number:05d}.npz"
+            yield path, self.chosen[start : start + self.clips_per_shard]
+
+
+@lru_cache(maxsize=1)
+def _studio(stage1: Path, autoencoder: Path, body: Path) -> Studio:
+    """A process's own models; all of its parallelism is the other processes."""
+    torch.set_num_threads(1)
+    return Studio.open(stage1=stage1, autoencoder=autoencoder, body=body)
+
+
+def _shoot(seed: int, *, plan: Plan) -> tuple[Clip, float]:
+    """The clip, and the seconds of one core it took."""
+    studio = _studio(plan.stage1, plan.autoencoder, plan.body)
+    started = time.process_time()
+    return studio.clip(seed, frames=plan.frames), time.process_time() - started
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator[Callable]:
+    if workers <= 1:
+        yield map
+        return
+    # Spawned, since a fork copies torch's threads' locks but not its threads.
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+        yield pool.map
+
+
+def build(plan: Plan, *, channels: int) -> list[float]:
+    """Write the shards that are not there yet; seconds of one core per clip made.
+
+    `channels` is how many latent channels the model to be trained takes.
+    """
+    studio = _studio(plan.stage1, plan.autoencoder, plan.body)
+    black = studio.black_latent()
+    if len(black) != channels:
+        raise InputError(
+            f"{plan.autoencoder}: has {len(black)} latent channels, the model to be trained takes "
+            f"{channels}; choose an autoencoder or a --config that agree"
+        )
+    missing = [(path, want) for path, want in plan.shards if not _finished(path, want, plan, black)]
+    total = sum(len(want) for _, want in missing)
+    costs: list[float] = []
+    started = time.monotonic()
+    with _mapper(plan.workers) as mapped:
+        made = mapped(partial(_shoot, plan=plan), [seed for _, want in missing for seed in want])
+        for path, want in missing:
+            clips: list[Clip] = []
+            for _ in want:
+                clip, cost_s = next(made)
+                clips.append(clip)
+                costs.append(cost_s)
+                left_s = (time.monotonic() - started) / len(costs) * (total - len(costs))
+                _report(f"{path.name}: {len(costs)}/{total} clips, {left_s / 60:.0f} min left")
+            write_clips(path, clips, black_latent=black)
+    return costs
+
+
+def _finished(path: Path, want: Sequence[int], plan: Plan, black: NDArray[np.float16]) -> bool:
+    """Whether a shard is there with all that belongs in it; not if a run wanted fewer clips."""
+    if not path.exists():
+        return False
+    found = read_npz(path, keys=("seed", "azimuth", "black_latent"))
+    if missing := {"seed", "azimuth", "black_latent"} - set(found):
+        raise InputError(f"{path}: no clip shard, {sorted(missing)} missing; choose another --out")
+    frames, latent = found["azimuth"].shape[1], found["black_latent"]
+    if frames != plan.frames:
+        raise InputError(
+            f"{path}: its clips hold {frames} frames, {plan.frames} were asked for; "
+            "choose another --out"
+        )
+    if latent.shape != black.shape or np.abs(latent - black).max() > SAME_LATENT:
+        raise InputError(
+            f"{path}: was encoded by another autoencoder (latents {list(latent.shape)}, ours "
+            f"{list(black.shape)}); choose another --out"
+        )
+    kept = found["seed"].tolist()
+    if kept[: len(want)] == list(want):
+        return True
+    if kept != list(want)[: len(kept)]:
+        raise InputError(
+            f"{path}: holds the clips {kept[0]}..{kept[-1]}, {want[0]}..{want[-1]} belong there; "
+            "choose another --out"
+        )
+    return False
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m reference.diffusion.build", description=__doc__
+    )
+    add = parser.add_argument
+    add("--split", choices=tuple(SPLITS), required=True)
+    add("--clips", type=_positive, required=True)
+    add("--skip", type=int, default=0, help=f"clips to leave out, a multiple of {CLIPS_PER_SHARD}")
+    add("--frames", type=_positive, default=24)
+    add("--stage1", type=Path, required=True, help="checkpoint of the field")
+    add("--autoencoder", type=Path, required=True, help="checkpoint of the autoencoder")
+    add("--out", type=Path, required=True, help="folder of the shards")
+    add("--config", choices=("mini", "tiny"), default="mini", help="the model to be trained")
+    add("--body", type=Path, default=BODY)
+    add("--workers", type=_positive, default=1, help="processes, one core each")
+    arguments = parser.parse_args(argv)
+    everyone = len(SPLITS[arguments.split])
+    if arguments.skip < 0 or arguments.skip % CLIPS_PER_SHARD:
+        parser.error(f"--skip: expected a multiple of {CLIPS_PER_SHARD}, got {arguments.skip}")
+    if arguments.skip + arguments.clips > everyone:
+        parser.error(f"--clips: {arguments.split} has {everyone} people; ask for fewer")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point."""
+    arguments = _arguments(argv)
+    skip = arguments.skip
+    plan = Plan(
+        split=arguments.split,
+        chosen=SPLITS[arguments.split][skip : skip + arguments.clips],
+        frames=arguments.frames,
+        stage1=arguments.stage1,
+        autoencoder=arguments.autoencoder,
+        out=arguments.out,
+        first=skip // CLIPS_PER_SHARD,
+        body=arguments.body,
+        workers=arguments.workers,
+    )
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        costs = build(plan, channels=PRESETS[arguments.config].unet.latent_channels)
+    except (GasRtError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    if costs:
+        _report(f"{len(costs)} clips, {np.mean(costs):.2f} s of one core each")
+    else:
+        _report("every shard is there already")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""A clip of a person with the conditions stage 2 will get: the field's renders and normal maps.
+
+A clip follows from its seed and its length alone, whoever films it and in whatever order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt import kernels
+from gas_rt.body import BodyModel
+from gas_rt.core import Camera, Pose
+from reference import people
+from reference.autoencoder import Autoencoder
+from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
+from reference.data import Geometry, Picture
+from reference.diffusion.clips import TASKS, Clip, encode, make_clip
+from reference.metrics import azimuth_deg
+from reference.nerf.checkpoint import mesh_of
+from reference.nerf.checkpoint import open_checkpoint as open_stage1
+from reference.nerf.model import HumanNerf
+from reference.nerf.render import encode_photo, render_view
+from reference.people.sampling import FPS
+from reference.people.seeds import generator
+
+__all__ = ["Studio", "task_of"]
+
+U8 = NDArray[np.uint8]
+
+RELEASE_ORBIT_SHARE = 0.4  # of view clips; the others draw step, direction and bobbing
+EARLY_STOP = 1e-3  # of the light: a quarter of a grey level
+STRIDES = (1, 1, 2, 3)  # a pose clip's, of 25 fps, drawn evenly
+
+
+def task_of(seed: int) -> Literal["pose", "view"]:
+    """Pose and view clips alternate."""
+    return TASKS[seed % len(TASKS)]  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class Studio:
+    """The models that turn a seed into a clip."""
+
+    body: BodyModel
+    stage1: HumanNerf
+    autoencoder: Autoencoder
+    geometry: Geometry
+
+    @classmethod
+    def open(cls, *, stage1: Path, autoencoder: Path, body: Path) -> Studio:
+        """Load everything; one thread."""
+        model = BodyModel.open(body)
+        nerf, _ = open_stage1(stage1, mesh_of(model))
+        return cls(model, nerf, open_autoencoder(autoencoder), Geometry(model, nerf.config))
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures: what stage 1 takes."""
+        return self.stage1.config.resolution
+
+    def black_latent(self) -> NDArray[np.float16]:
+        """[C, h, w]; also the autoencoder's signature."""
+        return encode(self.autoencoder, np.zeros((1, self.size, self.size, 3), np.uint8))[0]
+
+    def film(self, seed: int, *, frames: int) -> people.Clip:
+        """The pictures of the seed's clip, as `people` draws them, and their rate."""
+        rng = generator(seed, "stage 2 clip")
+        if task_of(seed) == "view":
+            variant = 0 if rng.random() < RELEASE_ORBIT_SHARE else 1
+            return people.view_clip(seed, self.body, frames=frames, size=self.size, variant=variant)
+        return people.pose_clip(
+            seed, self.body, frames=frames, size=self.size, stride=_stride(seed)
+        )
+
+    def clip(self, seed: int, *, frames: int) -> Clip:
+        """Film, render the conditions, encode."""
+        film = self.film(seed, frames=frames)
+        reference = film.reference
+        poses, cameras = (reference.pose, *film.poses), (reference.camera, *film.cameras)
+        renders = self.renders(film.betas, reference, poses, cameras)
+        normals = self.normals(film.betas, poses, cameras)
+        azimuth = [np.radians(azimuth_deg(reference.camera, camera)) for camera in film.cameras]
+        return make_clip(
+            self.autoencoder,
+            seed=seed,
+            task=task_of(seed),
+            fps=FPS / (_stride(seed) if film.task == "pose" else 1),
+            azimuth=np.array(azimuth, np.float32),
+            reference_rgb=reference.rgb,
+            reference_mask=reference.mask,
+            reference_render=renders[0],
+            reference_normals=normals[0],
+            rgb=film.rgb,
+            mask=film.mask,
+            renders=renders[1:],
+            normals=normals[1:],
+        )
+
+    def renders(
+        self,
+        betas: NDArray[np.float32],
+        shot: people.Shot,
+        poses: tuple[Pose, ...],
+        cameras: tuple[Camera, ...],
+    ) -> U8:
+        """[N, H, W, 3]: what stage 1 makes of the shot in other poses, from other cameras."""
+        photo = self.geometry.photo(betas, Picture(shot.rgb, shot.mask, shot.pose, shot.camera))
+        person = encode_photo(self.stage1, photo)
+        pictures, shell, standing = [], None, None
+        for pose, camera in zip(poses, cameras, strict=True):
+            if shell is None or pose is not standing:
+                shell, standing = self.geometry.shell(betas, pose), pose
+            rgb, _ = render_view(
+                self.stage1, person, self.geometry, photo, shell, camera, early_stop=EARLY_STOP
+            )
+            pictures.append(_bytes(rgb))
+        return np.stack(pictures)
+
+    def normals(
+        self, betas: NDArray[np.float32], poses: tuple[Pose, ...], cameras: tuple[Camera, ...]
+    ) -> U8:
+        """[N, H, W, 3]: normal maps of the fitted body, which wears nothing."""
+        vertices, standing, pictures = None, None, []
+        for pose, camera in zip(poses, cameras, strict=True):
+            if vertices is None or pose is not standing:
+                vertices, standing = self.body.pose(betas, pose).vertices, pose
+            pictures.append(_bytes(kernels.render_normals(vertices, self.body.faces, camera)[0]))
+        return np.stack(pictures)
+
+
+def _stride(seed: int) -> int:
+    return int(generator(seed, "stage 2 stride").choice(STRIDES))
+
+
+def _bytes(picture: NDArray[np.float32]) -> U8:
+    return np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8)
