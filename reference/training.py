@@ -15,8 +15,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,16 +29,25 @@ Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
 Gradients = tuple[Sequence[Tensor | None], dict[str, float]]
 
 
-class Schedule(Protocol):
-    """What a training configuration must at least hold."""
+@dataclass(frozen=True)
+class Schedule:
+    """What every training configuration holds; each says what else it needs.
 
-    steps: int
-    lr: float
-    lr_floor: float
-    warmup: int
-    weight_decay: float
-    clip: float
-    ema: float
+    Attributes
+    ----------
+    lr, lr_floor : peak of the learning rate, and the share of it that is left at the end.
+    clip : largest norm of a gradient.
+    ema : how much of the running mean of the weights a step keeps.
+    """
+
+    steps: int = 10_000
+    lr: float = 1e-3
+    lr_floor: float = 0.02
+    warmup: int = 200
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.998
+    seed: int = 0
 
 
 def learning_rate(step: int, config: Schedule) -> float:

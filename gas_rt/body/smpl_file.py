@@ -16,6 +16,11 @@ __all__ = ["SHAPES_USED", "checked_arrays"]
 SHAPES_USED = 10
 MAX_VERTICES = 200_000
 MAX_FACES = 400_000
+# A nearest-vertex search costs the square of what shares a place; bodies have tens here, a finger
+# of a fine scan a few hundred.
+CROWD_CELL_M = 0.02
+MAX_CROWD = 4_000
+MAX_REACH_M = 100.0
 # SMPL's skin weights are top-4 by construction; this much (of 1) may be lost to rounding.
 _MAX_DROPPED_WEIGHT = 0.01
 _NO_PARENT = (-1, 2**32 - 1, 2**31 - 1, 65535)
@@ -44,6 +49,7 @@ def _checked(name: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
     template = checked(arrays["v_template"], "v_template", shape=(None, 3))
     vertices = len(template)
     _at_most(vertices, MAX_VERTICES, "v_template", "vertices")
+    _not_crowded(template)
     shapes = arrays["shapedirs"]
     if shapes.ndim != 3 or shapes.shape[2] < 1:
         raise ShapeError(f"shapedirs: expected shape [{vertices}, 3, K], got {list(shapes.shape)}")
@@ -77,6 +83,22 @@ def _checked(name: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
 def _at_most(count: int, limit: int, name: str, what: str) -> None:
     if not 1 <= count <= limit:
         raise ShapeError(f"{name}: expected 1..{limit} {what}, got {count}")
+
+
+def _not_crowded(template: NDArray[np.float32]) -> None:
+    reach = float(np.abs(template).max())
+    if reach > MAX_REACH_M:
+        raise ShapeError(
+            f"v_template: reaches {reach:.4g} m from its origin, expected at most {MAX_REACH_M:g}; "
+            "convert it to metres"
+        )
+    cells = np.floor(template / CROWD_CELL_M).astype(np.int64)
+    crowd = int(np.unique(cells, axis=0, return_counts=True)[1].max())
+    if crowd > MAX_CROWD:
+        raise ShapeError(
+            f"v_template: {crowd} vertices share a cube of {CROWD_CELL_M * 100:g} cm, expected at "
+            f"most {MAX_CROWD}; is it in metres?"
+        )
 
 
 def _faces(array: NDArray[Any], name: str, vertices: int) -> NDArray[np.int32]:

@@ -40,6 +40,12 @@ DTYPES = ("float32", "float16", "int32", "int64", "uint8", "bool")
 PACKAGE = Path(__file__).resolve().parent.parent
 HOMES = (PACKAGE / "bundles", PACKAGE.parent / "engines")  # installed, checkout
 
+# What the graphs of stage 1 must make, whatever else a bundle adds to them.
+GRAPH_OUTPUTS = {
+    "nerf_encoder": ("planes", "image_features", "vertex_features"),
+    "nerf_field": ("sigma", "rgb"),
+}
+
 
 @dataclass(frozen=True)
 class FileEntry:
@@ -270,7 +276,12 @@ def _graph(spec: _Reader, name: str, folder: Path, files: Mapping[str, FileEntry
     file = spec.text("file")
     if file not in files:
         raise BundleError(f"{spec.where}: its file {file!r} is not among the bundle's files")
-    return GraphSpec(name, folder / file, _tensors(spec.at("inputs")), _tensors(spec.at("outputs")))
+    outputs = _tensors(spec.at("outputs"))
+    if lacking := [output for output in GRAPH_OUTPUTS.get(name, ()) if output not in outputs]:
+        raise BundleError(
+            f"{spec.where}: makes {sorted(outputs)}, not {', '.join(lacking)}; export it again"
+        )
+    return GraphSpec(name, folder / file, _tensors(spec.at("inputs")), outputs)
 
 
 def _tensors(specs: _Reader) -> dict[str, TensorSpec]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from reference.autoencoder.model import Autoencoder, AutoencoderConfig
 from reference.metrics import mask_box, psnr_db
-from reference.training import Losses, Run, fit
+from reference.training import Losses, Run, Schedule, fit
 
 __all__ = ["PRESETS", "AutoencoderTraining", "losses", "train", "validate"]
 
@@ -24,7 +24,7 @@ STATISTICS_MOMENTUM = 0.01
 
 
 @dataclass(frozen=True)
-class AutoencoderTraining:
+class AutoencoderTraining(Schedule):
     """How the autoencoder is trained.
 
     Attributes
@@ -36,17 +36,11 @@ class AutoencoderTraining:
     """
 
     steps: int = 20_000
+    lr: float = 1.5e-3
     batch: int = 16
     crop: int = 64
-    lr: float = 1.5e-3
-    lr_floor: float = 0.02
-    warmup: int = 200
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.998
     person_weight: float = 4.0
     gradient_weight: float = 0.5
-    seed: int = 0
     bf16: bool = True
 
 

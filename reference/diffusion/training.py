@@ -19,7 +19,7 @@ from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.windows import Window, WindowConfig, live, parity
-from reference.training import Losses, Run, fit
+from reference.training import Losses, Run, Schedule, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
@@ -28,7 +28,7 @@ VALIDATION_SEED = 1 << 40  # no training seed
 
 
 @dataclass(frozen=True)
-class DiffusionTraining:
+class DiffusionTraining(Schedule):
     """How stage 2 is trained.
 
     Attributes
@@ -44,6 +44,8 @@ class DiffusionTraining:
 
     windows: WindowConfig = field(default_factory=WindowConfig)
     steps: int = 12_000
+    lr: float = 8e-4
+    warmup: int = 100
     parity_batch: int = 2
     live_batch: int = 5
     live_share: float = 0.6
@@ -51,13 +53,6 @@ class DiffusionTraining:
     drop_reference: float = 0.15
     drop_nerf: float = 0.15
     person_weight: float = 3.0
-    lr: float = 8e-4
-    lr_floor: float = 0.02
-    warmup: int = 100
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.998
-    seed: int = 0
 
 
 PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from reference.training import Schedule
+
 __all__ = ["PRESETS", "FieldConfig", "TrainConfig", "from_dict", "to_dict"]
 
 
@@ -42,7 +44,7 @@ class FieldConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
+class TrainConfig(Schedule):
     """How stage 1 is trained; one step sees `persons` people, one target picture each.
 
     Attributes
@@ -53,20 +55,14 @@ class TrainConfig:
     workers : threads a step's people are divided among; part of the result, since it orders sums.
     """
 
-    steps: int = 15_000
+    steps: int = 7_000
+    lr: float = 1.5e-3
     persons: int = 4
     workers: int = 2
     rays: int = 640
-    lr: float = 1.5e-3
-    lr_floor: float = 0.02
-    warmup: int = 200
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.998
     person_share: float = 0.75
     view_share: float = 0.7
     alpha_weight: float = 0.2
-    seed: int = 0
     bf16: bool = True
 
 

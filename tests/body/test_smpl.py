@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gas_rt.body import MIRROR, BodyModel, procedural_motion
+from gas_rt.body.smpl_file import MAX_CROWD, checked_arrays
 from gas_rt.core import Pose
 from gas_rt.errors import FileError, ShapeError
 
@@ -164,6 +165,7 @@ MALFORMED = {
     "nan_template": (_with("v_template", lambda x: _set(x, (0, 0), np.nan)), "v_template.*NaN"),
     "template_shape": (_with("v_template", lambda x: x[:, :2]), "v_template.*shape"),
     "empty": (_with("v_template", lambda x: x[:0]), "v_template.*got 0"),
+    "template_in_micrometres": (_with("v_template", lambda x: x * 1e6), "v_template: reaches"),
     "shapedirs_rank": (_with("shapedirs", lambda x: x[:, :, 0]), "shapedirs.*shape"),
     "shapedirs_empty": (_with("shapedirs", lambda x: x[:, :, :0]), "shapedirs.*shape"),
     "shapedirs_other_mesh": (_with("shapedirs", lambda x: x[:-1]), "shapedirs.*shape"),
@@ -197,6 +199,15 @@ def test_malformed_body(tmp_path: Path, arrays: dict[str, NDArray[Any]], case: s
     np.savez(tmp_path / "body.npz", **arrays)
     with pytest.raises(FileError, match=message):
         BodyModel.open(tmp_path / "body.npz")
+
+
+def test_a_crowd_of_vertices_in_one_place(arrays: dict[str, NDArray[Any]]) -> None:
+    count = MAX_CROWD + 1
+    for key in ("v_template", "shapedirs", "posedirs", "weights"):
+        arrays[key] = np.repeat(arrays[key][:1], count, axis=0)
+    arrays["J_regressor"] = np.zeros((24, count), np.float32)
+    with pytest.raises(FileError, match=f"{count} vertices share"):
+        checked_arrays("body.npz", arrays)
 
 
 def test_malformed_uv(arrays: dict[str, NDArray[Any]]) -> None:

@@ -105,6 +105,7 @@ def damage(key: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (damage("body", "other.npz"), "not among its files"),
         (damage("graphs.nerf_field.file", "other.onnx"), "not among the bundle's files"),
         (damage("graphs.nerf_field.inputs", 4), "expected an object"),
+        (damage("graphs.nerf_encoder.outputs.planes", None), "not planes; export it again"),
         (
             damage("graphs.nerf_field.inputs.uv", {"shape": [-1, 2], "dtype": "float32"}),
             "expected a static shape",
