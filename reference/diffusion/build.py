@@ -90,8 +90,11 @@ def _mapper(workers: int) -> Iterator[Callable]:
         return
     # Spawned, since a fork copies torch's threads' locks but not its threads.
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+    pool = ProcessPoolExecutor(workers, mp_context=spawn)
+    try:
         yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)  # else an interrupted run films to its end
 
 
 def build(plan: Plan, *, channels: int) -> list[float]:

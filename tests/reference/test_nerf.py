@@ -100,6 +100,8 @@ def test_render_view_of_a_shard_person(model, body, shards):
     assert rgb.shape == (32, 32, 3)
     assert alpha[target.mask > 0].mean() > 0.8
     assert alpha.max() <= 1 + 1e-5
+    opaque, _ = render_view(model, features, geometry, photo, shell, target.camera, early_stop=1e-3)
+    assert 0 < np.abs(opaque - rgb).max() < 1e-3  # samples were left out, and none that shows
     away = render_view(
         model, features, geometry, photo, shell, target.camera.resized(width=8, height=4)
     )
