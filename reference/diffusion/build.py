@@ -88,9 +88,10 @@ def _mapper(workers: int) -> Iterator[Callable]:
     if workers <= 1:
         yield map
         return
-    # Spawned, since a fork copies torch's threads' locks but not its threads.
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn)
+    # Not forked from here, since a fork copies the locks of torch's threads but not the threads.
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload([Studio.__module__])  # torch is imported once, not per worker
+    pool = ProcessPoolExecutor(workers, mp_context=server)
     try:
         yield pool.map
     finally:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from reference.checkpoint import read_checkpoint
 from reference.diffusion.config import (
     PRESETS,
     ConditionConfig,
@@ -21,12 +22,7 @@ __all__ = ["open_checkpoint", "open_release"]
 
 def open_checkpoint(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     """The averaged model of a training run, ready for evaluation, and how it was trained."""
-    state = torch.load(path, weights_only=True, map_location="cpu")
-    if missing := {"model_config", "train", "step", "mean"} - set(state):
-        raise ValueError(
-            f"{path}: no checkpoint of stage 2, {sorted(missing)} missing; "
-            "give the checkpoint.pt of its training"
-        )
+    state = read_checkpoint(path, keys=("model_config", "train", "step", "mean"), stage="unet")
     values = state["model_config"]
     rooms = {
         "unet": UNetConfig,

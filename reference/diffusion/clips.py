@@ -158,7 +158,7 @@ class Clips:
         if not paths:
             raise FileNotFoundError(
                 f"{folder}: no {split}-*.npz found; write clip shards with "
-                "reference.diffusion.clips.write_clips"
+                "`python -m reference.diffusion.build`"
             )
         shards: list[dict[str, NDArray[Any]]] = []
         for path in paths:

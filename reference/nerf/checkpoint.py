@@ -35,8 +35,8 @@ def mesh_of(body: BodyModel) -> CanonicalMesh:
 
 def open_checkpoint(path: Path, mesh: CanonicalMesh) -> tuple[HumanNerf, dict[str, Any]]:
     """The averaged model of a checkpoint, ready for evaluation, and its configuration."""
-    state = read_checkpoint(path, keys=("field", "train", "camera_ranges", "mean"), stage="stage1")
+    told = ("step", "field", "train", "camera_ranges")
+    state = read_checkpoint(path, keys=(*told, "mean"), stage="stage1")
     model = HumanNerf(from_dict(FieldConfig, state["field"]), mesh)
     model.load_state_dict(state["mean"])
-    about = {name: state[name] for name in ("step", "field", "train", "camera_ranges")}
-    return model.eval().requires_grad_(False), about
+    return model.eval().requires_grad_(False), {name: state[name] for name in told}
