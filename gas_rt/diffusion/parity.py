@@ -17,7 +17,7 @@ from gas_rt.diffusion.sigmas import euler_step
 from gas_rt.diffusion.windows import Call, FinalFrame, FrameSpec, Schedule, Slot
 from gas_rt.errors import InputError
 
-__all__ = ["ParityPolicy", "fusion_weights", "tile_of", "tiles"]
+__all__ = ["ParityPolicy", "fusion_weights", "spans", "tile_of", "tiles"]
 
 
 def tile_of(window: Window) -> int:
@@ -30,10 +30,14 @@ def tiles(frames: int, window: Window) -> list[list[int]]:
 
     A clip shorter than a tile gives one window that holds it all.
     """
-    tile = tile_of(window)
+    return spans(frames, tile=tile_of(window), stride=window.chunk)
+
+
+def spans(frames: int, *, tile: int, stride: int) -> list[list[int]]:
+    """`tiles` of windows of `tile` frames that begin `stride` frames apart."""
     if frames <= tile:
         return [list(range(frames))]
-    starts = list(range(0, frames - tile + 1, window.chunk))
+    starts = list(range(0, frames - tile + 1, stride))
     if starts[-1] + tile < frames:
         starts.append(frames - tile)
     return [[0, *range(start + 1, start + tile)] for start in starts]

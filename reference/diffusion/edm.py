@@ -6,10 +6,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from gas_rt.diffusion import sigmas
 
 __all__ = [
     "SIGMA_CLEAN",
@@ -24,8 +24,7 @@ __all__ = [
     "x0_from_velocity",
 ]
 
-SIGMA_CLEAN = 0.002  # "clean" is this, never 0: ln σ must exist
-RHO = 7.0
+SIGMA_CLEAN = sigmas.SIGMA_MIN  # "clean" is this, never 0: ln σ must exist
 
 
 def per_frame(sigma: Tensor, like: Tensor) -> Tensor:
@@ -76,14 +75,8 @@ def guide(unconditional: Tensor, conditional: Tensor, guidance: Tensor) -> Tenso
     return unconditional + per_frame(guidance, conditional) * (conditional - unconditional)
 
 
-def karras_sigmas(steps: int, *, lowest: float = 0.002, highest: float = 700.0) -> Tensor:
-    """[steps + 1], falling from `highest` to `lowest`, then 0; SVD's schedule by default."""
+def karras_sigmas(steps: int) -> Tensor:
+    """[steps + 1], falling from 700 to 0.002, then 0: SVD's schedule."""
     if steps < 1:
         raise ValueError(f"steps: expected at least 1, found {steps}")
-    return torch.cat([_karras(torch.linspace(0, 1, steps), lowest, highest), torch.zeros(1)])
-
-
-def _karras(place: Tensor, lowest: float, highest: float) -> Tensor:
-    """Karras' curve: 0 is `highest`, 1 is `lowest`."""
-    ends = math.pow(highest, 1 / RHO), math.pow(lowest, 1 / RHO)
-    return ((ends[0] + place.double() * (ends[1] - ends[0])) ** RHO).to(place.dtype)
+    return torch.tensor(sigmas.karras_sigmas(steps))

@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from gas_rt.diffusion import parity
 from reference.diffusion import edm
 from reference.diffusion.denoiser import Denoiser
 
@@ -36,20 +37,12 @@ def windows(frames: int, *, tile: int = TILE, overlap: int = OVERLAP) -> list[Te
             f"overlap: expected 0 ≤ overlap < tile − 1 = {tile - 1}, so that every window brings "
             f"new frames; found {overlap}"
         )
-    if frames <= tile:
-        return [torch.arange(frames)]
-    starts = list(range(0, frames - tile + 1, tile - overlap))
-    if starts[-1] + tile < frames:
-        starts.append(frames - tile)
-    return [
-        torch.cat([torch.zeros(1, dtype=torch.long), s + torch.arange(1, tile)]) for s in starts
-    ]
+    return [torch.tensor(span) for span in parity.spans(frames, tile=tile, stride=tile - overlap)]
 
 
 def fusion_weights(count: int) -> Tensor:
     """[count], a triangle that is highest in the middle of a window."""
-    w = (torch.arange(count) + 0.5) * 2 / count
-    return torch.minimum(w, 2 - w)
+    return torch.from_numpy(parity.fusion_weights(count))
 
 
 @torch.no_grad()
