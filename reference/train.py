@@ -41,6 +41,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
 def _unet(arguments: argparse.Namespace) -> None:
     from reference.diffusion.training import PRESETS, train
 
+    torch.set_num_threads(1)  # the workers of a step have one each
     model, config = PRESETS[arguments.config]
     config = replace(config, steps=arguments.steps or config.steps)
     train(model, config, data=arguments.data, out=arguments.out)

@@ -14,7 +14,7 @@ from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.image_encoder import ConvImageEncoder
 from reference.diffusion.unet import VideoUNet
 
-__all__ = ["Denoiser", "DenoiserStep"]
+__all__ = ["Denoiser", "DenoiserStep", "centre"]
 
 
 class Denoiser(nn.Module):
@@ -52,6 +52,19 @@ class Denoiser(nn.Module):
         """[B, F, C, h, w] unscaled and [B, F, 3, 8h, 8w] in [0, 1] → [B, F, C0, h, w]."""
         total = self.nerf_net(nerf_latents.flatten(0, 1)) + self.pose_net(normals.flatten(0, 1))
         return total.unflatten(0, nerf_latents.shape[:2])
+
+    def centre(self, latents: Tensor, nerf_latents: Tensor) -> Tensor:
+        """What the model generates of latents [..., C, h, w], given those of the field's render.
+
+        Both are unscaled. A dropped NeRF's are those of a black picture.
+        """
+        return centre(self.config, latents, nerf_latents)
+
+    def latents(self, generated: Tensor, nerf_latents: Tensor) -> Tensor:
+        """The unscaled latents of what the model generated; undoes `centre`."""
+        if self.config.residual_std is None:
+            return generated / self.config.latent_scale
+        return generated * (self.config.residual_std / self.config.latent_scale) + nerf_latents
 
     def velocity(
         self,
@@ -114,6 +127,13 @@ class Denoiser(nn.Module):
         )
         unconditional, conditional = both.chunk(2)
         return edm.guide(unconditional, conditional, guidance)
+
+
+def centre(config: DiffusionConfig, latents: Tensor, nerf_latents: Tensor) -> Tensor:
+    """See `Denoiser.centre`."""
+    if config.residual_std is None:
+        return latents * config.latent_scale
+    return (latents - nerf_latents) * (config.latent_scale / config.residual_std)
 
 
 class DenoiserStep(nn.Module):

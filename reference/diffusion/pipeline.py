@@ -126,5 +126,5 @@ def generate(
         strength = guidance[None, frames]
         return model.guided_x0(x[None], sigma[None], guidance=strength, **conditions)[0]
 
-    latents = sample(denoise, noise, sigmas=sigmas, tile=tile, overlap=overlap)
-    return latents / model.config.latent_scale
+    generated = sample(denoise, noise, sigmas=sigmas, tile=tile, overlap=overlap)
+    return model.latents(generated, nerf_latents)

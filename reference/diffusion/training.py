@@ -17,13 +17,14 @@ from reference.diffusion import edm
 from reference.diffusion.clips import Clips
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
-from reference.diffusion.denoiser import Denoiser
+from reference.diffusion.denoiser import Denoiser, centre
 from reference.diffusion.windows import Window, WindowConfig, live, parity
 from reference.training import Losses, Run, Schedule, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
-VALIDATION_WINDOWS = 8
+VALIDATION_WINDOWS = 24
+VALIDATION_CLIPS = 64
 VALIDATION_SEED = 1 << 40  # no training seed
 
 
@@ -34,6 +35,7 @@ class DiffusionTraining(Schedule):
     Attributes
     ----------
     parity_batch, live_batch : windows per step of each kind; a step has one kind.
+    workers : threads that share the windows of a step.
     live_share : share of steps on live windows.
     view_share : share of view clips where both tasks are there.
     drop_reference : share of windows without embedding and reference latent: the unconditional
@@ -47,12 +49,21 @@ class DiffusionTraining(Schedule):
     lr: float = 8e-4
     warmup: int = 100
     parity_batch: int = 2
-    live_batch: int = 5
+    live_batch: int = 6
     live_share: float = 0.6
     view_share: float = 0.5
     drop_reference: float = 0.15
     drop_nerf: float = 0.15
     person_weight: float = 3.0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("parity_batch", "live_batch"):
+            if getattr(self, name) % self.workers:
+                raise ValueError(
+                    f"DiffusionTraining: {name} = {getattr(self, name)} windows cannot be shared "
+                    f"evenly by {self.workers} workers; choose a multiple"
+                )
 
 
 PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
@@ -64,6 +75,7 @@ PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
             steps=4,
             parity_batch=1,
             live_batch=2,
+            workers=1,
             live_share=0.5,
             warmup=2,
         ),
@@ -82,30 +94,34 @@ class Batch(NamedTuple):
     normals: Tensor  # [B, F, 3, H, W] in [0, 1]
     switcher: Tensor  # [B, F, 2]
     sigma: Tensor  # [B, F]
-    weight: Tensor  # [B, F, h, w], 0 on frames whose prediction is never used
+    weight: Tensor  # [B, F, h, w] of mean 1, 0 on frames whose prediction is never used
     keep: Tensor  # [B], 0 where the reference is dropped
+
+    def split(self, parts: int) -> list[Batch]:
+        """The windows in equal parts."""
+        pieces = zip(*(value.chunk(parts) for value in self), strict=True)
+        return [Batch(*piece) for piece in pieces]
 
     def to(self, device: torch.device) -> Batch:
         """The same on a device."""
         return Batch(*(value.to(device, non_blocking=True) for value in self))
 
 
-def draw(clips: Clips, config: DiffusionTraining, step: int, *, latent_scale: float = 1.0) -> Batch:
+def draw(clips: Clips, model: DiffusionConfig, config: DiffusionTraining, step: int) -> Batch:
     """The batch of a step, a function of (seed, step) alone."""
     rng = np.random.default_rng((config.seed, step))
     is_live = rng.random() < config.live_share
     kind, size = (live, config.live_batch) if is_live else (parity, config.parity_batch)
     windows = [kind(config.windows, rng, length=clips.length) for _ in range(size)]
-    return collate(clips, windows, config, rng, latent_scale=latent_scale)
+    return collate(clips, model, windows, config, rng)
 
 
 def collate(
     clips: Clips,
+    model: DiffusionConfig,
     windows: list[Window],
     config: DiffusionTraining,
     rng: np.random.Generator,
-    *,
-    latent_scale: float = 1.0,
 ) -> Batch:
     """Fill windows from clips drawn by `rng`, with noise and drop-outs."""
     chosen = [_clip(clips, config, rng) for _ in windows]
@@ -121,19 +137,24 @@ def collate(
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))
 
     arrays = clips.arrays
-    x0 = stack("target_latents") * np.float32(latent_scale)
     nerf = stack("nerf_latents")
     dropped, blind = drops(config.drop_reference), drops(config.drop_nerf)
     nerf[blind] = clips.black_latent
+    x0 = centre(model, torch.from_numpy(stack("target_latents")), torch.from_numpy(nerf))
     reference = arrays["reference_latent"][chosen].astype(np.float32)
     reference[dropped] = 0
     weight = 1 + config.person_weight * stack("person") / 255
     weight *= np.stack([w.counts for w in windows])[:, :, None, None]
+    weight /= weight.mean()
+    if model.residual_std is not None:
+        # Without the field the whole person is to be generated: as much in units of its variance
+        # as before, or the few such windows would be most of the loss.
+        weight[blind] *= model.residual_std**2
     one_hot = np.eye(2, dtype=np.float32)[arrays["task"][chosen]]
     return Batch(
         picture=chw(arrays["reference_rgb"][chosen].astype(np.float32) / 127.5 - 1),
         reference=torch.from_numpy(reference),
-        x0=torch.from_numpy(x0),
+        x0=x0,
         noise=torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)),
         nerf=torch.from_numpy(nerf),
         normals=chw(stack("normals") / 255),
@@ -166,18 +187,17 @@ def predict(model: Denoiser, batch: Batch) -> Tensor:
 def losses(model: Denoiser, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Weighted squared error of v, which is EDM's weighted error of x0."""
     error = predict(model, batch) - edm.velocity(batch.x0, batch.noise, batch.sigma)
-    weight = batch.weight / batch.weight.mean()
-    loss = (error**2 * weight[:, :, None]).mean()
+    loss = (error**2 * batch.weight[:, :, None]).mean()
     return loss, {"loss": loss.item()}
 
 
 @torch.no_grad()
-def validate(model: nn.Module, clips: Clips, config: DiffusionTraining) -> dict[str, float]:
-    """Person-weighted error of x0 on fixed windows, in dB below the latents' variance of 1.
+def validate(model: Denoiser, clips: Clips, config: DiffusionTraining) -> dict[str, float]:
+    """Person-weighted error of the latents on fixed windows, in dB below 1.
 
     ``blind_db`` is ``live_db`` with the field's render black: how much the model relies on it.
+    ``field_db`` is the error of the field's own latents on the same windows.
     """
-    found, scale = {}, model.config.latent_scale
     device = next(model.parameters()).device
     never = replace(config, drop_reference=0.0, drop_nerf=0.0)
     cases = {
@@ -185,19 +205,24 @@ def validate(model: nn.Module, clips: Clips, config: DiffusionTraining) -> dict[
         "live": (live, never),
         "blind": (live, replace(never, drop_nerf=1.0)),
     }
-    for name, (kind, case) in cases.items():
-        total = 0.0
-        for index in range(VALIDATION_WINDOWS):
+    squared = dict.fromkeys((*cases, "field"), 0.0)
+    for index in range(VALIDATION_WINDOWS):
+        for name, (kind, case) in cases.items():
             rng = np.random.default_rng((VALIDATION_SEED, index))
             window = kind(case.windows, rng, length=clips.length)
-            batch = collate(clips, [window], case, rng, latent_scale=scale).to(device)
-            v = predict(model, batch)  # type: ignore[arg-type]
+            batch = collate(clips, model.config, [window], case, rng).to(device)
+            v = predict(model, batch)
             x = batch.x0 + edm.per_frame(batch.sigma, batch.x0) * batch.noise
-            error = edm.x0_from_velocity(x, v, batch.sigma) - batch.x0
-            weight = batch.weight / batch.weight.mean()
-            total += float((error**2 * weight[:, :, None]).mean()) / scale**2
-        found[f"{name}_db"] = -10 * float(np.log10(total / VALIDATION_WINDOWS))
-    return found
+            found = model.latents(edm.x0_from_velocity(x, v, batch.sigma), batch.nerf)
+            truth = model.latents(batch.x0, batch.nerf)
+            weight = (batch.weight / batch.weight.mean())[:, :, None]
+            squared[name] += float(((found - truth) ** 2 * weight).mean())
+            if name == "live":
+                squared["field"] += float(((batch.nerf - truth) ** 2 * weight).mean())
+    return {
+        f"{name}_db": -10 * float(np.log10(total / VALIDATION_WINDOWS))
+        for name, total in squared.items()
+    }
 
 
 def train(
@@ -218,16 +243,15 @@ def train(
     _fits(clips, model_config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
-        held_out = Clips(data, split="val", limit=8 * VALIDATION_WINDOWS)
+        held_out = Clips(data, split="val", limit=VALIDATION_CLIPS)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
     identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
-            batch = draw(clips, config, step, latent_scale=model_config.latent_scale)
-            batch = batch.to(torch.device(device))
-            yield [partial(losses, batch=batch)]
+            batch = draw(clips, model_config, config, step).to(torch.device(device))
+            yield [partial(losses, batch=part) for part in batch.split(config.workers)]
 
     return fit(
         Run(model, config, identity),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +129,20 @@ def test_the_step_exports_with_per_frame_inputs(denoiser: Denoiser) -> None:
     found = session.run(None, {n: v.numpy() for n, v in given.items()})
     for ours, theirs in zip(step(**given), found, strict=True):
         np.testing.assert_allclose(theirs, ours.numpy(), atol=1e-4, rtol=1e-4)
+
+
+def test_centred_latents_are_what_the_field_lacks() -> None:
+    model = Denoiser(replace(PRESETS["tiny"], latent_scale=0.5, residual_std=0.25))
+    torch.manual_seed(0)
+    latents, nerf = torch.randn(2, 3, 4, 8, 8), torch.randn(2, 3, 4, 8, 8)
+    z = model.centre(latents, nerf)
+    torch.testing.assert_close(z, (latents - nerf) * 2)
+    torch.testing.assert_close(model.latents(z, nerf), latents)
+    assert torch.equal(model.latents(torch.zeros_like(z), nerf), nerf)
+
+
+def test_released_latents_are_only_scaled() -> None:
+    model = Denoiser(replace(PRESETS["tiny"], latent_scale=0.5, residual_std=None))
+    latents, nerf = torch.ones(2, 4, 8, 8), torch.full((2, 4, 8, 8), 7.0)
+    assert torch.equal(model.centre(latents, nerf), latents / 2)
+    assert torch.equal(model.latents(latents / 2, nerf), latents)

@@ -89,25 +89,27 @@ def test_batches_depend_on_seed_and_step_alone(shards: Path) -> None:
     clips = Clips(shards, split="train")
     kinds = set()
     for step in range(6):
-        first, again = draw(clips, CONFIG, step), draw(clips, CONFIG, step)
+        first, again = draw(clips, MODEL, CONFIG, step), draw(clips, MODEL, CONFIG, step)
         for a, b in zip(first, again, strict=True):
             assert torch.equal(a, b)
         kinds.add(first.x0.shape[:2])
     assert kinds == {(1, 4), (2, 4)}  # both windows of the tiny preset hold four frames
-    other = draw(clips, replace(CONFIG, seed=1), 0)
-    assert not torch.equal(other.noise, draw(clips, CONFIG, 0).noise)
+    other = draw(clips, MODEL, replace(CONFIG, seed=1), 0)
+    assert not torch.equal(other.noise, draw(clips, MODEL, CONFIG, 0).noise)
 
 
 def test_dropped_conditions_are_gone_and_unused_frames_weigh_nothing(shards: Path) -> None:
     clips = Clips(shards, split="train")
     config = replace(CONFIG, drop_reference=1.0, drop_nerf=1.0)
     window = live(config.windows, np.random.default_rng(0), length=clips.length)
-    batch = collate(clips, [window], config, np.random.default_rng(0))
+    batch = collate(clips, MODEL, [window], config, np.random.default_rng(0))
     assert batch.reference.abs().max() == 0
     assert batch.keep.tolist() == [0.0]
     assert batch.nerf.abs().max() == 0  # the toy shards' black
     assert batch.weight[0, :2].abs().max() == 0
-    assert (batch.weight[0, 2:] >= 1).all()
+    assert (batch.weight[0, 2:] > 0).all()
+    assert MODEL.residual_std is not None
+    torch.testing.assert_close(batch.weight.mean(), torch.tensor(MODEL.residual_std**2))
     model = Denoiser(MODEL)
     with torch.no_grad():
         before = losses(model, batch)[0]
@@ -119,8 +121,22 @@ def test_dropped_conditions_are_gone_and_unused_frames_weigh_nothing(shards: Pat
 def test_the_switcher_says_the_task(shards: Path) -> None:
     clips = Clips(shards, split="train")
     for share, one_hot in ((1.0, [0.0, 1.0]), (0.0, [1.0, 0.0])):
-        batch = draw(clips, replace(CONFIG, view_share=share), 0)
+        batch = draw(clips, MODEL, replace(CONFIG, view_share=share), 0)
         assert batch.switcher[0, 0].tolist() == one_hot
+
+
+def test_workers_share_a_batch(shards: Path) -> None:
+    clips = Clips(shards, split="train")
+    config = replace(CONFIG, live_share=1.0, drop_nerf=0.5, live_batch=4)
+    batch = draw(clips, MODEL, config, 0)
+    parts = batch.split(2)
+    model = Denoiser(MODEL)
+    with torch.no_grad():
+        whole = losses(model, batch)[0]
+        halves = [losses(model, part)[0] for part in parts]
+    torch.testing.assert_close(sum(halves) / 2, whole)
+    with pytest.raises(ValueError, match="live_batch = 3 windows"):
+        replace(config, workers=2, parity_batch=2, live_batch=3)
 
 
 def test_every_part_of_the_model_learns(shards: Path) -> None:
@@ -130,7 +146,7 @@ def test_every_part_of_the_model_learns(shards: Path) -> None:
     for net in (model.nerf_net, model.pose_net):
         torch.nn.init.normal_(net.final_proj.weight, std=0.1)
     config = replace(CONFIG, drop_reference=0.0)
-    losses(model, draw(clips, config, 0))[0].backward()
+    losses(model, draw(clips, MODEL, config, 0))[0].backward()
     still = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     # One token: queries, keys and the norm before them have no effect, so no gradient.
     left = [n for n in still if ".attn2.to_q" not in n and ".attn2.to_k" not in n]
