@@ -79,7 +79,8 @@ class PictureDecoder(nn.Module):
         std, scale = self.config.residual_std, self.config.latent_scale
         if std is None:
             return self.autoencoder.decode(generated / scale).clamp(-1, 1)
-        assert base is not None and render is not None, "centred latents need the field's render"
+        if base is None or render is None:
+            raise ValueError("base, render: centred latents are decoded beside the field's render")
         latents = generated * (std / scale) + base
         decoded, again = self.autoencoder.decode(torch.cat([latents, base])).chunk(2)
         if self.refiner is None:
