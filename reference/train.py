@@ -44,7 +44,7 @@ def _unet(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)  # the workers of a step have one each
     model, config = PRESETS[arguments.config]
     config = replace(config, steps=arguments.steps or config.steps)
-    train(model, config, data=arguments.data, out=arguments.out)
+    train(model, config, data=arguments.data, out=arguments.out, start=arguments.start)
 
 
 def _refiner(arguments: argparse.Namespace) -> None:
@@ -77,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
     autoencoder = stages.add_parser("autoencoder", help="the small model's picture autoencoder")
     autoencoder.set_defaults(run=_autoencoder)
     unet = stages.add_parser("unet", help="stage 2, the video diffusion, on clip shards")
+    unet.add_argument("--start", type=Path, help="checkpoint whose weights a new run begins with")
     unet.set_defaults(run=_unet)
     refiner = stages.add_parser("refiner", help="what joins its latents with the field's render")
     refiner.add_argument("--unet", type=Path, required=True, help="checkpoint of the UNet")

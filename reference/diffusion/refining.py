@@ -46,7 +46,13 @@ NOISE_SEED = 1 << 41  # no training seed
 
 @dataclass(frozen=True)
 class RefinerTraining(Schedule):
-    """How the refiner is trained; `crop`, the weights and `batch` are as of the autoencoder."""
+    """How the refiner is trained; `crop`, the weights and `batch` are as of the autoencoder.
+
+    Attributes
+    ----------
+    stride : of a clip's frames every so many are taken, as one window: more people for the time.
+    sigmas : where the steps of the UNet start.
+    """
 
     steps: int = 3000
     lr: float = 1e-3
@@ -55,14 +61,15 @@ class RefinerTraining(Schedule):
     crop: int = 64
     person_weight: float = 4.0
     gradient_weight: float = 0.5
-    sigmas: tuple[float, ...] = (40.0, 6.0, 1.5, 0.35)
+    stride: int = 3
+    sigmas: tuple[float, ...] = (40.0, 10.0, 3.0, 1.0)
 
 
 PRESETS: dict[str, tuple[RefinerConfig, RefinerTraining]] = {
     "mini": (RefinerConfig(), RefinerTraining()),
     "tiny": (
         RefinerConfig(width=8, blocks=1),
-        RefinerTraining(steps=4, batch=2, crop=16, warmup=1, sigmas=(10.0, 1.0)),
+        RefinerTraining(steps=4, batch=2, crop=16, warmup=1, stride=1, sigmas=(10.0, 1.0)),
     ),
 }
 
@@ -120,15 +127,16 @@ def take(
         clips = read_clips(shard)
         pictures = read_pictures(shard, seeds=clips["seed"])
         for index, seed in enumerate(clips["seed"].tolist()):
-            render = _tensor(pictures.renders[index])
-            base = torch.from_numpy(clips["nerf_latents"][index].astype(np.float32))
+            taken = np.s_[index, seed % config.stride :: config.stride]
+            render = _tensor(pictures.renders[taken])
+            base = torch.from_numpy(clips["nerf_latents"][taken].astype(np.float32))
             latents = _generated(model, clips, index, seed, config)
             decoded, again = (_decode(autoencoder, value) for value in (latents, base))
             parts["render"].append(render.half().numpy())
             parts["decoded"].append(decoded.half().numpy())
             parts["again"].append(again.half().numpy())
-            parts["rgb"].append(np.moveaxis(pictures.rgb[index], -1, 1))
-            parts["mask"].append(pictures.mask[index])
+            parts["rgb"].append(np.moveaxis(pictures.rgb[taken], -1, 1))
+            parts["mask"].append(pictures.mask[taken])
             frames += len(base)
         print(f"{shard.name}: {frames} frames taken", file=sys.stderr, flush=True)
         if limit is not None and frames >= limit:
@@ -141,12 +149,13 @@ def take(
 def _generated(
     model: Denoiser, clips: dict[str, NDArray], index: int, seed: int, config: RefinerTraining
 ) -> Tensor:
-    """Unscaled latents [L, C, h, w] of a clip, without guidance."""
+    """Unscaled latents [L, C, h, w] of the frames taken of a clip, without guidance."""
 
     def tensor(name: str) -> Tensor:
         return torch.from_numpy(clips[name][index].astype(np.float32))
 
-    nerf = tensor("nerf_latents")
+    taken = slice(seed % config.stride, None, config.stride)
+    nerf = tensor("nerf_latents")[taken]
     picture = tensor("reference_rgb").permute(2, 0, 1) / 127.5 - 1
     count = len(nerf)
     generator = torch.Generator().manual_seed(NOISE_SEED + seed)
@@ -155,7 +164,7 @@ def _generated(
         reference=tensor("reference_latent")[None],
         embedding=model.embed(picture[None]),
         nerf_latents=nerf,
-        normals=tensor("normals").permute(0, 3, 1, 2) / 255,
+        normals=tensor("normals")[taken].permute(0, 3, 1, 2) / 255,
         switcher=torch.from_numpy(switcher([TASKS[int(clips["task"][index])]] * count)),
         guidance=torch.ones(count),
         noise=torch.randn(nerf.shape, generator=generator),

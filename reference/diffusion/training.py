@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from reference.diffusion import edm
+from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import Clips
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
@@ -41,6 +42,9 @@ class DiffusionTraining(Schedule):
     drop_reference : share of windows without embedding and reference latent: the unconditional
         branch of guidance.
     drop_nerf : share of windows whose field render is black.
+    own_context : share of live steps whose context is what the model itself predicts from pure
+        noise. Trained on the truth alone it would copy what it sees there, and in a stream, where
+        context is its own work, pass errors on instead of looking at the conditions.
     person_weight : how much more an error on the person counts than one on the background.
     """
 
@@ -54,6 +58,7 @@ class DiffusionTraining(Schedule):
     view_share: float = 0.5
     drop_reference: float = 0.15
     drop_nerf: float = 0.15
+    own_context: float = 0.5
     person_weight: float = 3.0
     workers: int = 2
 
@@ -96,6 +101,7 @@ class Batch(NamedTuple):
     sigma: Tensor  # [B, F]
     weight: Tensor  # [B, F, h, w] of mean 1, 0 on frames whose prediction is never used
     keep: Tensor  # [B], 0 where the reference is dropped
+    own: Tensor  # [B, F], on frames to replace by the model's prediction the σ it starts from
 
     def split(self, parts: int) -> list[Batch]:
         """The windows in equal parts."""
@@ -150,6 +156,8 @@ def collate(
         # Without the field the whole person is to be generated: as much in units of its variance
         # as before, or the few such windows would be most of the loss.
         weight[blind] *= model.residual_std**2
+    highest = config.windows.live_sigmas[0] if rng.random() < config.own_context else 0.0
+    own = np.stack([w.context for w in windows]) * np.float32(highest)
     one_hot = np.eye(2, dtype=np.float32)[arrays["task"][chosen]]
     return Batch(
         picture=chw(arrays["reference_rgb"][chosen].astype(np.float32) / 127.5 - 1),
@@ -162,6 +170,7 @@ def collate(
         sigma=torch.from_numpy(np.stack([w.sigma for w in windows])),
         weight=torch.from_numpy(weight),
         keep=torch.from_numpy(~dropped).float(),
+        own=torch.from_numpy(own),
     )
 
 
@@ -172,11 +181,12 @@ def _clip(clips: Clips, config: DiffusionTraining, rng: np.random.Generator) -> 
     return int(rng.choice(pool))
 
 
-def predict(model: Denoiser, batch: Batch) -> Tensor:
-    """v [B, F, C, h, w] of a batch's noisy latents."""
+def predict(model: Denoiser, batch: Batch, *, sigma: Tensor | None = None) -> Tensor:
+    """v [B, F, C, h, w] of a batch's noisy latents, at its own σ or another [B, F]."""
+    sigma = batch.sigma if sigma is None else sigma
     return model.velocity(
-        batch.x0 + edm.per_frame(batch.sigma, batch.x0) * batch.noise,
-        batch.sigma,
+        batch.x0 + edm.per_frame(sigma, batch.x0) * batch.noise,
+        sigma,
         reference=batch.reference,
         embedding=model.embed(batch.picture) * batch.keep[:, None],
         condition=model.condition(batch.nerf, batch.normals),
@@ -186,26 +196,43 @@ def predict(model: Denoiser, batch: Batch) -> Tensor:
 
 def losses(model: Denoiser, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """Weighted squared error of v, which is EDM's weighted error of x0."""
+    if batch.own.any():
+        batch = with_own_context(model, batch)
     error = predict(model, batch) - edm.velocity(batch.x0, batch.noise, batch.sigma)
     loss = (error**2 * batch.weight[:, :, None]).mean()
     return loss, {"loss": loss.item()}
 
 
 @torch.no_grad()
+def with_own_context(model: Denoiser, batch: Batch) -> Batch:
+    """The batch with the frames of `own` as the model sees them from pure noise and the anchor."""
+    anchor = batch.sigma <= edm.SIGMA_CLEAN * (1 + 1e-6)
+    sigma = torch.where(anchor, batch.sigma, batch.own.max())
+    x = batch.x0 + edm.per_frame(sigma, batch.x0) * batch.noise
+    found = edm.x0_from_velocity(x, predict(model, batch, sigma=sigma), sigma)
+    own = edm.per_frame(batch.own, batch.x0).bool()
+    return batch._replace(x0=torch.where(own, found, batch.x0))
+
+
+@torch.no_grad()
 def validate(model: Denoiser, clips: Clips, config: DiffusionTraining) -> dict[str, float]:
     """Person-weighted error of the latents on fixed windows, in dB below 1.
 
+    ``first_db`` is parity's first step, from pure noise: what the conditions alone tell.
     ``blind_db`` is ``live_db`` with the field's render black: how much the model relies on it.
-    ``field_db`` is the error of the field's own latents on the same windows.
+    ``field_db`` and ``field_first_db`` are the errors of the field's own latents.
     """
     device = next(model.parameters()).device
-    never = replace(config, drop_reference=0.0, drop_nerf=0.0)
+    never = replace(config, drop_reference=0.0, drop_nerf=0.0, own_context=0.0)
+    pure = replace(config.windows, live_sigmas=config.windows.live_sigmas[:1], live_jitter=0.0)
+    first = replace(pure, parity_live_share=1.0)
     cases = {
+        "first": (parity, replace(never, windows=first)),
         "parity": (parity, never),
         "live": (live, never),
         "blind": (live, replace(never, drop_nerf=1.0)),
     }
-    squared = dict.fromkeys((*cases, "field"), 0.0)
+    squared = dict.fromkeys((*cases, "field", "field_first"), 0.0)
     for index in range(VALIDATION_WINDOWS):
         for name, (kind, case) in cases.items():
             rng = np.random.default_rng((VALIDATION_SEED, index))
@@ -217,8 +244,8 @@ def validate(model: Denoiser, clips: Clips, config: DiffusionTraining) -> dict[s
             truth = model.latents(batch.x0, batch.nerf)
             weight = (batch.weight / batch.weight.mean())[:, :, None]
             squared[name] += float(((found - truth) ** 2 * weight).mean())
-            if name == "live":
-                squared["field"] += float(((batch.nerf - truth) ** 2 * weight).mean())
+            if yardstick := {"live": "field", "first": "field_first"}.get(name):
+                squared[yardstick] += float(((batch.nerf - truth) ** 2 * weight).mean())
     return {
         f"{name}_db": -10 * float(np.log10(total / VALIDATION_WINDOWS))
         for name, total in squared.items()
@@ -232,12 +259,14 @@ def train(
     data: Path,
     out: Path,
     device: str = "cpu",
+    start: Path | None = None,
     stop_at: int | None = None,
     validate_every: int = 500,
 ) -> Run:
     """Train to the end of the schedule, continuing what `out` holds.
 
-    A resumed run equals an uninterrupted one on the same device.
+    A resumed run equals an uninterrupted one on the same device. A new one begins with the
+    averaged weights of the checkpoint `start`, if one is given.
     """
     clips = Clips(data, split="train")
     _fits(clips, model_config, config, folder=data)
@@ -246,6 +275,13 @@ def train(
         held_out = Clips(data, split="val", limit=VALIDATION_CLIPS)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
+    notes: dict[str, Any] = {}
+    if start is not None:
+        earlier, about = open_checkpoint(start)
+        if earlier.config != model_config:
+            raise ValueError(f"{start}: is of another model configuration; choose another")
+        model.load_state_dict(earlier.state_dict())
+        notes["started_from"] = about
     identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
@@ -254,7 +290,7 @@ def train(
             yield [partial(losses, batch=part) for part in batch.split(config.workers)]
 
     return fit(
-        Run(model, config, identity),
+        Run(model, config, identity, notes=notes),
         batches,
         out=out,
         stop_at=stop_at,

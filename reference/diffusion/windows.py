@@ -28,9 +28,13 @@ class WindowConfig:
     ----------
     parity_frames : frames of a parity window.
     sigma_log_mean, sigma_log_std : its ln σ.
+    parity_live_share : share of parity windows whose σ is one of a live window's instead: those
+        that few-step lists use, where a lognormal hardly ever goes.
     context, chunk : clean frames before those in flight of a live window, and frames per level.
     live_sigmas : the levels of the frames in flight, highest first: the shipped schedule.
     live_jitter : standard deviation of the shift of ln σ, one per window.
+    live_stretch : a window's ln σ lie this many times as far below the highest as the shipped
+        ones, drawn in this range, so that a list can be chosen after training.
     rolling_share : share of live windows whose levels roll; the others have one for all.
     context_sigma : context is "clean" up to a σ drawn in this range, as generated frames are.
     start_share : share of live windows at a stream's start, where the anchor stands in for
@@ -41,13 +45,15 @@ class WindowConfig:
     parity_frames: int = 20
     sigma_log_mean: float = 0.4
     sigma_log_std: float = 1.5
+    parity_live_share: float = 0.5
     context: int = 3
     chunk: int = 1
-    live_sigmas: tuple[float, ...] = (40.0, 6.0, 1.5, 0.35)
-    live_jitter: float = 0.3
+    live_sigmas: tuple[float, ...] = (40.0, 10.0, 3.0, 1.0)
+    live_jitter: float = 0.2
+    live_stretch: tuple[float, float] = (0.5, 1.25)
     rolling_share: float = 0.75
     context_sigma: tuple[float, float] = (SIGMA_CLEAN, 0.2)
-    start_share: float = 0.1
+    start_share: float = 0.25
     max_gap: int = 3
 
     @property
@@ -62,11 +68,18 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class Window:
-    """F frames of a clip; `counts` is 0 where the prediction is never used."""
+    """F frames of a clip.
+
+    Attributes
+    ----------
+    counts : 0 where the prediction is never used.
+    context : 1 on frames that a stream would have generated before.
+    """
 
     frames: NDArray[np.int64]
     sigma: F32
     counts: F32
+    context: F32
 
 
 def parity(config: WindowConfig, rng: np.random.Generator, *, length: int) -> Window:
@@ -77,10 +90,13 @@ def parity(config: WindowConfig, rng: np.random.Generator, *, length: int) -> Wi
         steps[0] = rng.integers(1, length - steps[1:].sum())
     first = rng.integers(0, length - steps.sum())
     sigma = np.exp(config.sigma_log_mean + config.sigma_log_std * rng.standard_normal())
+    if rng.random() < config.parity_live_share:
+        sigma = rng.choice(_levels(config, rng))
     return Window(
         frames=first + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64),
         sigma=np.full(count, max(sigma, SIGMA_CLEAN), np.float32),
         counts=np.ones(count, np.float32),
+        context=np.zeros(count, np.float32),
     )
 
 
@@ -95,10 +111,10 @@ def live(config: WindowConfig, rng: np.random.Generator, *, length: int) -> Wind
     first = rng.integers(0, length - steps.sum())
     frames = first + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64)
 
-    levels = np.repeat(np.array(config.live_sigmas[::-1]), config.chunk)  # oldest is cleanest
+    drawn = _levels(config, rng)
+    levels = np.repeat(drawn[::-1], config.chunk)  # oldest is cleanest
     if rng.random() >= config.rolling_share:
-        levels = np.full(flight, rng.choice(np.array(config.live_sigmas)))
-    levels = levels * np.exp(config.live_jitter * rng.standard_normal())
+        levels = np.full(flight, rng.choice(drawn))
     low, high = np.log(config.context_sigma)
     clean = np.full(context, np.exp(rng.uniform(low, high)))
     clean[:missing] = SIGMA_CLEAN  # anchors
@@ -106,7 +122,18 @@ def live(config: WindowConfig, rng: np.random.Generator, *, length: int) -> Wind
         frames=np.concatenate([np.full(1 + missing, ANCHOR, np.int64), frames]),
         sigma=np.concatenate([[SIGMA_CLEAN], clean, levels]).astype(np.float32),
         counts=np.repeat(np.array([0, 1], np.float32), [1 + context, flight]),
+        context=np.repeat(
+            np.array([0, 1, 0], np.float32), [1 + missing, context - missing, flight]
+        ),
     )
+
+
+def _levels(config: WindowConfig, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Noise levels of one window, highest first: the shipped ones, stretched and shifted."""
+    shipped = np.log(np.array(config.live_sigmas))
+    drawn = shipped[0] + rng.uniform(*config.live_stretch) * (shipped - shipped[0])
+    levels: NDArray[np.float64] = np.exp(drawn + config.live_jitter * rng.standard_normal())
+    return levels
 
 
 def _steps(

@@ -16,7 +16,14 @@ from reference.diffusion import edm
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import Clips, make_clip, read_clips, write_clips
 from reference.diffusion.denoiser import Denoiser
-from reference.diffusion.training import PRESETS, collate, draw, losses, train
+from reference.diffusion.training import (
+    PRESETS,
+    collate,
+    draw,
+    losses,
+    train,
+    with_own_context,
+)
 from reference.diffusion.windows import ANCHOR, WindowConfig, live, parity
 from tests.reference.diffusion.conftest import LENGTH, toy_clip
 
@@ -60,10 +67,22 @@ def test_live_windows_are_the_shipped_profile() -> None:
         flight = window.sigma[4:]
         if len(set(flight.tolist())) > 1:
             rolling += 1
-            expected = np.array(config.live_sigmas) / config.live_sigmas[0]
-            np.testing.assert_allclose(flight[::-1] / flight[-1], expected, rtol=1e-5)
+            shipped = np.log(np.array(config.live_sigmas) / config.live_sigmas[0])
+            drawn = np.log(flight[::-1] / flight[-1])
+            stretch = drawn[-1] / shipped[-1]
+            assert 0.5 <= stretch <= 1.25
+            np.testing.assert_allclose(drawn, stretch * shipped, atol=1e-5)
+        assert window.context.sum() == 4 - anchors
     assert 0 < starts < 25
     assert 45 < rolling < 75
+
+
+def test_parity_windows_go_where_few_step_lists_start() -> None:
+    config = replace(WindowConfig(), parity_live_share=1.0, live_jitter=0.0)
+    rng = np.random.default_rng(0)
+    drawn = [float(parity(config, rng, length=24).sigma[0]) for _ in range(80)]
+    assert sum(sigma == pytest.approx(40) for sigma in drawn) > 10
+    assert min(drawn) > 40 * (1 / 40) ** 1.25 * 0.999
 
 
 def test_windows_that_no_clip_holds_are_named() -> None:
@@ -116,6 +135,21 @@ def test_dropped_conditions_are_gone_and_unused_frames_weigh_nothing(shards: Pat
         assert model.image_encoder is not None
         model.image_encoder.project.bias.add_(1)
         assert torch.equal(losses(model, batch)[0], before)
+
+
+def test_own_context_is_the_models_and_nothing_else_changes(shards: Path) -> None:
+    clips = Clips(shards, split="train")
+    config = replace(CONFIG, live_share=1.0, own_context=1.0, drop_nerf=0.0)
+    config = replace(config, windows=replace(config.windows, start_share=0.0))
+    batch = draw(clips, MODEL, config, 0)
+    assert batch.own[0].tolist() == [0, 10, 0, 0]
+    model = Denoiser(MODEL)
+    changed = with_own_context(model, batch)
+    same = batch.own == 0
+    assert torch.equal(changed.x0[same], batch.x0[same])
+    assert not torch.equal(changed.x0[0, 1], batch.x0[0, 1])
+    never = draw(clips, MODEL, replace(config, own_context=0.0), 0)
+    assert not never.own.any()
 
 
 def test_the_switcher_says_the_task(shards: Path) -> None:
