@@ -76,7 +76,8 @@ def joined_alpha(rgb: U8, field_alpha: U8) -> U8:
     brightest = rgb.max(2).astype(np.float32)
     ramp = (brightest - BLACK_MAX) * np.float32(255 / (COVERED_MIN - BLACK_MAX))
     seen = np.clip(ramp + np.float32(0.5), 0, 255).astype(np.uint8)
-    return np.maximum(seen, field_alpha)
+    joined: U8 = np.maximum(seen, field_alpha)
+    return joined
 
 
 def _resized(picture: Picture, width: int, height: int) -> Picture:
