@@ -61,7 +61,9 @@ class DecodeStage:
 
 def _inputs(latent: F32, field: Conditioning) -> dict[str, F32]:
     inputs = {"latents": latent[None]}
-    return inputs if field.base is None else {**inputs, "base": field.base[None]}
+    if field.base is None:
+        return inputs
+    return {**inputs, "base": field.base[None], "render": field.render}
 
 
 def joined_alpha(rgb: U8, field_alpha: U8) -> U8:

@@ -375,12 +375,12 @@ def test_inspect_tells_of_stage_2(
     found = json.loads(capsys.readouterr().out)
     assert found["policies"] == ["field", "diagonal", "sequential", "parity"]
     assert found["default"] == {"policy": "diagonal", "steps": 3}
-    assert found["sigmas"]["diagonal"] == {"3": [40.0, 6.0, 0.35, 0.002]}
-    assert found["sigmas"]["parity"] == {"2": [20.0, 0.5, 0.0], "3": [40.0, 6.0, 0.35, 0.0]}
+    assert found["sigmas"]["diagonal"] == {"3 steps": [40.0, 6.0, 0.35, 0.002]}
+    assert found["sigmas"]["parity"]["2 steps"] == [20.0, 0.5, 0.0]
     assert found["profiles"]["live"]["frames"] == 5
     assert found["guidance"] == {"pose": 1.5, "view_behind": 2.0}
     assert gas_rt("inspect", diffusion_folder) == 0
-    assert "40.0 6.0 0.35 0.002" in capsys.readouterr().out
+    assert "sigmas diagonal    3 steps 40.0 6.0 0.35 0.002" in capsys.readouterr().out
     assert gas_rt("inspect", diffusion_file, "--json") == 0
     assert json.loads(capsys.readouterr().out)["latent"] == [4, 8, 8]
 

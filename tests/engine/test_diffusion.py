@@ -175,6 +175,7 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (drop("graphs/denoiser_nocfg_clip"), "needs the graph 'denoiser_nocfg_clip'"),
         (put("profiles.live.unguided", "other"), "needs the graph 'other'"),
         (drop("graphs/vae_decoder/inputs/base"), "'vae_decoder'.* it lacks 'base'"),
+        (drop("graphs/vae_decoder/inputs/render"), "'vae_decoder'.* it lacks 'render'"),
         (put("residual_std", None), "'conditioner': expected the outputs .* it has also 'base'"),
         (drop("graphs/denoiser/inputs/guidance"), "'denoiser': .* it lacks 'guidance'"),
         (drop("graphs/denoiser/outputs/x0"), "'denoiser': .* it lacks 'x0'"),
