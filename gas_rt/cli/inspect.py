@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gas_rt.cli.common import add_json_flag, emit, shown
 from gas_rt.errors import FileError
+
+if TYPE_CHECKING:
+    from gas_rt.engine import DiffusionConfig
 
 __all__ = ["add_parser"]
 
@@ -23,10 +28,19 @@ def add_parser(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what the file is."""
     found = {"schema_version": 1, "file": args.file, **describe(Path(args.file))}
-    width = max(len(key) for key in found)
-    lines = [f"{key:{width}}  {shown(value)}" for key, value in found.items() if value is not None]
-    emit(args, found, "\n".join(lines[1:]))
+    rows = list(_rows(found))
+    width = max(len(key) for key, _ in rows)
+    emit(args, found, "\n".join(f"{key:{width}}  {text}" for key, text in rows[1:]))
     return 0
+
+
+def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """One line of text per value; one per entry where a value holds objects."""
+    for key, value in found.items():
+        if isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
+            yield from ((f"{key} {name}", shown(entry)) for name, entry in value.items())
+        elif value is not None:
+            yield key, shown(value)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -52,11 +66,35 @@ def _bundle(path: Path) -> dict[str, Any]:
         "version": bundle.version,
         "fingerprint": bundle.fingerprint,
         "policies": list(bundle.policies),
+        **_diffusion(bundle.config.diffusion),
         "resolution": bundle.config.resolution,
         "shell_radius_m": bundle.config.shell_radius_m,
         "camera_ranges": {k: list(v) for k, v in bundle.config.camera_ranges.items()},
         "graphs": {name: graph.path.name for name, graph in bundle.graphs.items()},
         "files": {name: entry.bytes for name, entry in bundle.files.items()},
+    }
+
+
+def _diffusion(config: DiffusionConfig | None) -> dict[str, Any]:
+    """Policies with their noise levels by step count, and the windows they run in."""
+    if config is None:
+        return {}
+    return {
+        "default": {"policy": config.default_policy, "steps": config.default_steps},
+        "sigmas": {
+            name: {
+                f"{steps} steps": [round(sigma, 6) for sigma in schedule.sigmas]
+                for steps, schedule in sorted(policy.schedules.items())
+            }
+            for name, policy in config.policies.items()
+        },
+        "profiles": {name: asdict(profile) for name, profile in config.profiles.items()},
+        "guidance": asdict(config.guidance),
+        "latents": {
+            "shape": list(config.latent_shape),
+            "scale": config.latent_scale,
+            "residual_std": config.residual_std,
+        },
     }
 
 
@@ -71,6 +109,7 @@ def _avatar(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "betas": [round(float(b), 4) for b in avatar.betas],
         "photo_px": avatar.rgb.shape[0],
+        "latent": None if avatar.latent is None else list(avatar.latent.shape),
         "grid": config.as_dict(),
         "occupied_share": round(float(avatar.occupancy.cells().mean()), 4),
     }
