@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from reference.autoencoder import Autoencoder, AutoencoderConfig
+from reference.diffusion import PRESETS
+from reference.diffusion.picture import PictureDecoder, Refiner, RefinerConfig
+
+SIDE = 16
+TINY = AutoencoderConfig(
+    latent_channels=4, encoder_widths=(8, 8, 8), decoder_widths=(8, 8, 8), blocks=1
+)
+CENTRED = replace(PRESETS["tiny"], residual_std=0.25)
+
+
+@pytest.fixture
+def autoencoder() -> Autoencoder:
+    torch.manual_seed(0)
+    return Autoencoder(TINY).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def render() -> Tensor:
+    return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
+
+
+def test_nothing_generated_shows_the_render(autoencoder: Autoencoder, render: Tensor) -> None:
+    base = autoencoder.encode(render)
+    for refiner in (None, Refiner(RefinerConfig(width=8, blocks=1))):
+        decode = PictureDecoder(autoencoder, CENTRED, refiner)
+        found = decode(torch.zeros_like(base), base, render)
+        torch.testing.assert_close(found, render, rtol=0, atol=1e-5)
+
+
+def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
+    autoencoder: Autoencoder, render: Tensor
+) -> None:
+    base, other = autoencoder.encode(render), autoencoder.encode(render.flip(3))
+    found = PictureDecoder(autoencoder, CENTRED)((other - base) / 0.25, base, render)
+    expected = render + autoencoder.decode(other) - autoencoder.decode(base)
+    torch.testing.assert_close(found, expected.clamp(-1, 1), rtol=0, atol=1e-4)
+
+
+def test_the_refiner_corrects(autoencoder: Autoencoder, render: Tensor) -> None:
+    refiner = Refiner(RefinerConfig(width=8, blocks=1))
+    torch.nn.init.normal_(refiner.last.weight, std=0.1)
+    base = autoencoder.encode(render)
+    found = PictureDecoder(autoencoder, CENTRED, refiner)(torch.zeros_like(base), base, render)
+    assert (found - render).abs().mean() > 1e-2
+    assert found.abs().max() <= 1
+
+
+def test_released_latents_are_decoded_as_they_are(autoencoder: Autoencoder, render: Tensor) -> None:
+    config = replace(PRESETS["tiny"], residual_std=None, latent_scale=0.5)
+    latents = autoencoder.encode(render)
+    found = PictureDecoder(autoencoder, config)(latents * 0.5)
+    torch.testing.assert_close(found, autoencoder.decode(latents).clamp(-1, 1))
+    with pytest.raises(ValueError, match="leave the refiner out"):
+        PictureDecoder(autoencoder, config, Refiner())
