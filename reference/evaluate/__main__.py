@@ -21,6 +21,8 @@ from gas_rt.diffusion import explicit_sigmas
 from gas_rt.errors import GasRtError
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.diffusion.checkpoint import open_checkpoint as open_denoiser
+from reference.diffusion.picture import PictureDecoder
+from reference.diffusion.refining import open_refiner
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate import fields, stage2
 from reference.evaluate.cases import PERIOD, Case, loop_case, motion_case, view_case
@@ -96,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     two.add_argument("--policy", choices=stage2.POLICIES, default="diagonal")
     two.add_argument("--checkpoint", type=Path, help="of the UNet; for teacher, of stage 1")
     two.add_argument("--autoencoder", type=Path, default=AUTOENCODER)
+    two.add_argument("--refiner", type=Path, help="its checkpoint; without it nothing is refined")
     two.add_argument("--steps", type=int, help="(as trained)")
     two.add_argument("--sigmas", type=_sigmas, metavar="LIST", help="explicit levels, with the end")
     two.add_argument("--guidance", type=_guidance, default="on", help="on, off or POSE,VIEW_BEHIND")
@@ -161,10 +164,18 @@ def _stage2(
     model, trained = open_denoiser(args.checkpoint)
     values = trained["train"]["windows"]
     windows = WindowConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    autoencoder = open_autoencoder(args.autoencoder)
+    channels, wanted = autoencoder.config.latent_channels, model.config.unet.latent_channels
+    if channels != wanted:
+        raise ValueError(
+            f"{args.autoencoder}: makes latents of {channels} channels, {args.checkpoint} takes "
+            f"{wanted}; give the autoencoder that the UNet's clips were encoded with"
+        )
+    refiner = None if args.refiner is None else open_refiner(args.refiner)
     sigmas = args.sigmas or stage2.levels(windows, args.steps or len(windows.live_sigmas))
     show = stage2.Generator(
         model=model,
-        autoencoder=open_autoencoder(args.autoencoder),
+        decoder=PictureDecoder(autoencoder, model.config, refiner).eval(),
         body=body,
         field=field,
         windows=windows,
@@ -178,6 +189,7 @@ def _stage2(
         "steps": len(sigmas) - 1,
         "sigmas": [round(value, 6) for value in sigmas],
         "guidance": vars(args.guidance),
+        "refined": refiner is not None,
         "trained_steps": trained["step"],
     }
 

@@ -30,9 +30,9 @@ from gas_rt.diffusion import (
     open_policy,
     switcher,
 )
-from reference.autoencoder import Autoencoder
 from reference.diffusion.clips import encode
 from reference.diffusion.denoiser import Denoiser, DenoiserStep
+from reference.diffusion.picture import PictureDecoder
 from reference.diffusion.pipeline import generate
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate.cases import Case
@@ -43,7 +43,7 @@ __all__ = ["POLICIES", "Generator", "Strength", "levels"]
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
-Finished = tuple[int, NDArray[np.int64], Tensor]  # poses so far, frames, their latents
+Finished = tuple[int, NDArray[np.int64], Tensor]  # poses so far, frames, what was generated
 POLICIES = ("parity", "diagonal", "sequential")
 SEQUENTIAL_CHUNK = 4  # new frames per window, at the live profile's 8 slots
 DECODE_BATCH = 16
@@ -95,7 +95,7 @@ class Generator:
     """
 
     model: Denoiser
-    autoencoder: Autoencoder
+    decoder: PictureDecoder
     body: BodyModel
     field: Enrol | None
     windows: WindowConfig
@@ -113,8 +113,8 @@ class Generator:
         pictures = np.zeros(case.rgb.shape, np.float32)
         first_s, first_poses = 0.0, 0
         stream = self._offline if self.policy == "parity" else self._live
-        for poses, index, latents in stream(case, told):
-            pictures[index] = self._decoded(latents)
+        for poses, index, generated in stream(case, told):
+            pictures[index] = self._decoded(generated, index, told)
             if not first_poses:
                 first_s, first_poses = time.perf_counter() - begin, poses
         return Shown(
@@ -151,12 +151,17 @@ class Generator:
         )
 
     def _latents(self, pictures: U8) -> Tensor:
-        return torch.from_numpy(encode(self.autoencoder, pictures)).float()
+        return torch.from_numpy(encode(self.decoder.autoencoder, pictures)).float()
 
-    def _decoded(self, latents: Tensor) -> F32:
-        """[n, C, h, w] unscaled → [n, H, W, 3] in [0, 1]."""
-        parts = [self.autoencoder.decode(part) for part in latents.split(DECODE_BATCH)]
-        return ((torch.cat(parts) + 1) / 2).clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    def _decoded(self, generated: Tensor, index: NDArray[np.int64], told: Conditions) -> F32:
+        """[n, C, h, w] of frames `index` → [n, H, W, 3] in [0, 1]."""
+        render = torch.from_numpy(told.render[index + 1]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        given = zip(
+            *(v.split(DECODE_BATCH) for v in (generated, told.nerf[index + 1], render)),
+            strict=True,
+        )
+        decoded = torch.cat([self.decoder(*part) for part in given])
+        return ((decoded + 1) / 2).permute(0, 2, 3, 1).numpy()
 
     def _offline(self, case: Case, told: Conditions) -> Iterator[Finished]:
         """All frames at once, when the clip has ended."""
@@ -174,7 +179,7 @@ class Generator:
             noise=torch.from_numpy(np.stack(noise)),
             sigmas=torch.tensor(self.sigmas),
         )
-        yield len(case), np.arange(len(case)), latents
+        yield len(case), np.arange(len(case)), self.model.centre(latents, told.nerf[1:])
 
     def _live(
         self, case: Case, told: Conditions
@@ -189,8 +194,7 @@ class Generator:
             finals = list(self._advance(policy, told, condition))
             if finals:
                 index = np.array([final.frame.index for final in finals])
-                generated = torch.from_numpy(np.stack([final.latent for final in finals]))
-                yield k + 1, index, self.model.latents(generated, told.nerf[index + 1])
+                yield k + 1, index, torch.from_numpy(np.stack([f.latent for f in finals]))
 
     def _policy(self, case: Case, told: Conditions) -> WindowPolicy:
         clean = self.model.centre(told.reference, told.nerf[:1])[0]

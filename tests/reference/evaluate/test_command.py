@@ -10,7 +10,9 @@ import pytest
 import torch
 from small_people import ROOT
 
+from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import Denoiser
+from reference.diffusion.picture import Refiner, RefinerConfig
 from reference.diffusion.training import PRESETS
 from reference.evaluate import __main__ as command
 from reference.evaluate.cases import PERIOD
@@ -61,31 +63,40 @@ def test_steadiness_alone(squares, capsys):
     assert found["steady"]["change_db"] == 0.0
 
 
+def plain(values):
+    """Tuples as lists, as training writes them."""
+    if isinstance(values, dict):
+        return {k: plain(v) for k, v in values.items()}
+    return [plain(v) for v in values] if isinstance(values, tuple) else values
+
+
 @pytest.fixture
-def checkpoint(tmp_path):
-    """A compact checkpoint of an untrained model."""
-    model_config, train = PRESETS["tiny"]
-
-    def plain(values):
-        if isinstance(values, dict):
-            return {k: plain(v) for k, v in values.items()}
-        return [plain(v) for v in values] if isinstance(values, tuple) else values
-
-    state = {
-        "model_config": plain(asdict(model_config)),
-        "train": plain(asdict(train)),
-        "step": 7,
-        "mean": Denoiser(model_config).state_dict(),
+def checkpoints(tmp_path) -> list[str]:
+    """Arguments that name compact checkpoints of untrained models."""
+    (model, train), refiner = PRESETS["tiny"], RefinerConfig(width=8, blocks=1)
+    autoencoder = AutoencoderConfig(4, (8, 8, 8), (8, 8, 8), blocks=1)
+    states = {
+        "unet": {"model_config": model, "train": train, "mean": Denoiser(model)},
+        "autoencoder": {"model_config": autoencoder, "mean": Autoencoder(autoencoder)},
+        "refiner": {"refiner_config": refiner, "mean": Refiner(refiner)},
     }
-    torch.save(state, tmp_path / "unet.pt")
-    return str(tmp_path / "unet.pt")
+    for name, state in states.items():
+        mean = state.pop("mean").state_dict()
+        described = {key: plain(asdict(value)) for key, value in state.items()}
+        torch.save({**described, "step": 7, "mean": mean}, tmp_path / f"{name}.pt")
+    flags = {"unet": "checkpoint"}
+    return [
+        text
+        for name in states
+        for text in (f"--{flags.get(name, name)}", str(tmp_path / f"{name}.pt"))
+    ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "steps"),
     [([], 2), (["--steps", "3"], 3), (["--sigmas", "9,3,2,1,0"], 4)],
 )
-def test_stage2_says_how_it_was_run(monkeypatch, squares, capsys, checkpoint, arguments, steps):
+def test_stage2_says_how_it_was_run(monkeypatch, squares, capsys, checkpoints, arguments, steps):
     made = []
 
     def show(self, case):
@@ -96,17 +107,27 @@ def test_stage2_says_how_it_was_run(monkeypatch, squares, capsys, checkpoint, ar
     found = document(
         capsys,
         *("--stage", "no-nerf", "--policy", "parity", "--guidance", "1.5,2.5"),
-        *("--checkpoint", checkpoint, "--seeds", "950000:950001", "--views", "4"),
+        *("--seeds", "950000:950001", "--views", "4"),
+        *checkpoints,
         *arguments,
     )
     assert (found["stage"], found["policy"], found["renderer"]) == ("no-nerf", "parity", "torch")
     assert found["steps"] == steps
     assert len(found["sigmas"]) == steps + 1
     assert found["guidance"] == {"pose": 1.5, "view_behind": 2.5}
-    assert found["trained_steps"] == 7
+    assert (found["trained_steps"], found["refined"]) == (7, True)
     assert found["backend"]["precision"] == "fp32"
     assert made[0].field is None
     assert made[0].windows == PRESETS["tiny"][1].windows
+
+
+def test_an_autoencoder_of_another_size_is_named(checkpoints, capsys):
+    known = str(ROOT / "reference" / "checkpoints" / "autoencoder-mini.pt")
+    arguments = [*checkpoints, "--autoencoder", known, "--bundle", BUNDLE, "--stage", "no-nerf"]
+    assert command.main(arguments) == 1
+    message = capsys.readouterr().err
+    assert "autoencoder-mini.pt: makes latents of 16 channels" in message
+    assert "takes 4" in message
 
 
 @pytest.mark.parametrize(
