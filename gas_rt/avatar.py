@@ -26,7 +26,7 @@ from gas_rt.tensor_file import TensorHeader, read_tensor_header, read_tensors
 __all__ = ["Avatar", "BundleMark"]
 
 METADATA_KEY = "gas_rt_avatar"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WHAT = "a gas-rt avatar"
 SIDE_MAX = 2048
 TENSORS = {
@@ -46,6 +46,8 @@ TENSORS = {
     "reference.mask": "U8",
     **{f"teacher.{name}": "F16" for name in FEATURES},
 }
+# Of stage 2; in the file if, and only if, the bundle has it.
+DIFFUSION_TENSORS = {"reference.latent": "F32", "reference.embedding": "F32"}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Avatar:
     rgb, mask : [S, S, 3] premultiplied and [S, S], the photo on that grid.
     field : the baked field; occupancy : which of its cells hold anything.
     features : the encoder's outputs, from which the exact field can be evaluated.
+    latent, embedding : [C, h, w] and [D], the photo as stage 2 reads it, unscaled; None if the
+        bundle has no stage 2.
     """
 
     bundle: BundleMark
@@ -96,6 +100,8 @@ class Avatar:
     field: HashField
     occupancy: Occupancy
     features: Mapping[str, F32]
+    latent: F32 | None = None
+    embedding: F32 | None = None
 
     @classmethod
     def open(cls, path: str | Path, *, bundle: Bundle | None = None) -> Avatar:
@@ -105,6 +111,7 @@ class Avatar:
         if bundle is not None:
             check_mark(mark, bundle, source=str(path))
             _check_features(header, bundle)
+            _check_reference(header, bundle)
         arrays = read_tensors(header)
         try:
             return cls._from_arrays(mark, shape, arrays)
@@ -116,7 +123,7 @@ class Avatar:
         from safetensors.numpy import save
 
         arrays = self._arrays()
-        assert set(arrays) == set(TENSORS)
+        assert set(arrays) in _allowed_tensors()
         description = {
             "format_version": FORMAT_VERSION,
             "bundle": [self.bundle.name, self.bundle.version, self.bundle.fingerprint],
@@ -146,6 +153,8 @@ class Avatar:
             "reference.rgb": self.rgb,
             "reference.mask": self.mask,
             **{f"teacher.{name}": self.features[name].astype(np.float16) for name in FEATURES},
+            **({} if self.latent is None else {"reference.latent": self.latent}),
+            **({} if self.embedding is None else {"reference.embedding": self.embedding}),
         }
 
     @classmethod
@@ -178,7 +187,17 @@ class Avatar:
             field=field,
             occupancy=Occupancy(arrays["occupancy"], shape.cells),
             features={name: arrays[f"teacher.{name}"].astype(np.float32) for name in FEATURES},
+            latent=_optional(arrays, "reference.latent", ndim=3),
+            embedding=_optional(arrays, "reference.embedding", ndim=1),
         )
+
+
+def _optional(arrays: dict[str, NDArray[Any]], name: str, *, ndim: int) -> F32 | None:
+    return checked(arrays[name], name, shape=(None,) * ndim) if name in arrays else None
+
+
+def _allowed_tensors() -> tuple[set[str], set[str]]:
+    return set(TENSORS), {*TENSORS, *DIFFUSION_TENSORS}
 
 
 def check_mark(mark: BundleMark, bundle: Bundle, *, source: str) -> None:
@@ -212,13 +231,15 @@ def _check_header(header: TensorHeader) -> tuple[BundleMark, FieldShape]:
         raise FileError(f"{path}: damaged: its metadata cannot be read: {error}") from error
     mark = BundleMark(name, bundle_version, fingerprint)
     found = set(header.tensors)
-    if found != set(TENSORS):
-        odd = sorted(found ^ set(TENSORS))
+    if found not in _allowed_tensors():
+        expected = _allowed_tensors()[bool(found & set(DIFFUSION_TENSORS))]
+        odd = sorted(found ^ expected)
         raise FileError(
-            f"{path}: damaged: expected {len(TENSORS)} known tensors; "
+            f"{path}: damaged: expected {len(expected)} known tensors; "
             f"missing or unknown: {', '.join(odd[:4])}"
         )
-    for name, code in TENSORS.items():
+    for name in found:
+        code = TENSORS.get(name) or DIFFUSION_TENSORS[name]
         if header.tensors[name].dtype != np.dtype(NUMPY_OF[code]):
             raise FileError(
                 f"{path}: damaged: tensor {name!r} is {header.tensors[name].dtype}, expected {code}"
@@ -243,4 +264,21 @@ def _check_features(header: TensorHeader, bundle: Bundle) -> None:
             raise FileError(
                 f"{header.path}: damaged: teacher.{name} has shape {list(have)}, "
                 f"bundle {bundle.label} makes {list(want)}"
+            )
+
+
+def _check_reference(header: TensorHeader, bundle: Bundle) -> None:
+    """The tensors of stage 2 are there if the bundle has it, in its sizes."""
+    diffusion = bundle.config.diffusion
+    expected: dict[str, tuple[int, ...]] = {}
+    if diffusion is not None:
+        expected["reference.latent"] = diffusion.latent_shape
+        expected["reference.embedding"] = (diffusion.embedding_channels,)
+    for name in DIFFUSION_TENSORS:
+        entry = header.tensors.get(name)
+        have, want = None if entry is None else list(entry.shape), expected.get(name)
+        if have != (None if want is None else list(want)):
+            raise FileError(
+                f"{header.path}: damaged: {name} has shape {have}, bundle {bundle.label} makes "
+                f"{None if want is None else list(want)}; enroll the photo again"
             )

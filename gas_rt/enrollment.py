@@ -11,7 +11,7 @@ import numpy as np
 from gas_rt.avatar import Avatar, BundleMark
 from gas_rt.body import BodyFit, BodyModel
 from gas_rt.body.photo import inverse_affine, vertex_inputs
-from gas_rt.core import F32, Camera, Pose
+from gas_rt.core import F32, Camera, Pose, checked
 from gas_rt.engine import Bundle, Engine, Graph
 from gas_rt.errors import BundleError
 from gas_rt.field.bake import BakeConfig, CanonicalBody, bake
@@ -39,6 +39,7 @@ class ModelParts:
                 f"bundle {bundle.label}: its body has {count} vertices, its graphs take {expected}"
             )
         self._graphs: dict[str, Graph] = {}
+        self._warm: set[str] = set()
         self._anchors: PosedShell | None = None
         self._making = threading.Lock()
 
@@ -48,6 +49,16 @@ class ModelParts:
             if name not in self._graphs:
                 self._graphs[name] = self.engine.load(self.bundle.graph(name))
             return self._graphs[name]
+
+    def warm_graph(self, name: str) -> Graph:
+        """A compiled graph that has run once, so that its first frame is not a slow one."""
+        graph = self.graph(name)
+        with self._making:
+            if name not in self._warm:
+                # Ones: a noise level is above 0.
+                graph.run({k: np.ones(v.shape, v.dtype) for k, v in graph.spec.inputs.items()})
+                self._warm.add(name)
+        return graph
 
     def anchors(self) -> PosedShell:
         """What tells the nearest canonical vertex of a point."""
@@ -85,6 +96,7 @@ def enroll(
     fitted = fit_to_model(photo, body_fit.camera, side_px=bundle.photo_side_px)
     tell(0.02, "encoding the photo")
     features = _encode(parts, fitted, body_fit.betas, body_fit.pose)
+    latent, embedding = _encode_reference(parts, fitted)
     field = bake(
         teacher_for(parts, features, body_fit.betas, body_fit.pose, fitted.camera),
         parts.canonical_body(),
@@ -106,6 +118,8 @@ def enroll(
         field=field.field,
         occupancy=field.occupancy,
         features=features,
+        latent=latent,
+        embedding=embedding,
     )
 
 
@@ -136,3 +150,16 @@ def _encode(parts: ModelParts, photo: ModelPhoto, betas: F32, pose: Pose) -> dic
         {"image": photo.tensor, "vertex_uv": uv, "vertex_visible": visible}
     )
     return {name: out[name].astype(np.float16).astype(np.float32) for name in FEATURES}
+
+
+def _encode_reference(parts: ModelParts, photo: ModelPhoto) -> tuple[F32 | None, F32 | None]:
+    """The masked photo as stage 2 reads it: latent [C, h, w], embedding [D]."""
+    if parts.bundle.config.diffusion is None:
+        return None, None
+    picture = {"picture": photo.tensor[:, :3] * 2 - 1}  # [1, 3, S, S] in [-1, 1]
+    latents = parts.graph("vae_encoder").run(picture)["latents"]
+    embedding = parts.graph("image_encoder").run(picture)["embedding"]
+    return (
+        checked(latents[0], "the photo's latents", shape=(None, None, None)),
+        checked(embedding[0], "the photo's embedding", shape=(None,)),
+    )

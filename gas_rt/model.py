@@ -22,7 +22,13 @@ from gas_rt.field.rig import PosedRig, Rig
 from gas_rt.kernels import PosedShell
 from gas_rt.photo import PictureLike
 from gas_rt.settings import check_environment
-from gas_rt.stream.field_stages import BodyStage, FieldStage
+from gas_rt.stream.assembly import (
+    DiffusionRun,
+    diffusion_check,
+    diffusion_stages,
+    field_stages,
+    frames_at_once,
+)
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig
@@ -30,8 +36,9 @@ from gas_rt.stream.stages import Picture, Stage
 
 __all__ = ["Model", "Performer", "load"]
 
-POLICIES = ("field",)  # that this gas-rt can run; a bundle says which of them it supports
+FIELD = "field"  # the policy without stage 2, which every bundle can have
 THREADS_MAX = 1024
+SEED_MAX = 2**64 - 1
 
 
 def load(
@@ -129,8 +136,22 @@ class Model:
 
     @property
     def policies(self) -> tuple[str, ...]:
-        """Window policies that both the bundle and this gas-rt support."""
-        return tuple(p for p in self._parts.bundle.policies if p in POLICIES)
+        """What can make a session's frames: ``field``, and window policies of the bundle."""
+        diffusion = self._parts.bundle.config.diffusion
+        known = {FIELD, *(diffusion.policies if diffusion else ())}
+        return tuple(p for p in self._parts.bundle.policies if p in known)
+
+    @property
+    def default_policy(self) -> str:
+        """What a session uses that names no policy."""
+        diffusion = self._parts.bundle.config.diffusion
+        return diffusion.default_policy if diffusion else FIELD
+
+    def steps(self, policy: str | None = None) -> tuple[int, ...]:
+        """The numbers of denoising steps a policy can take, fewest first; none for the field."""
+        policy = self._checked_policy(policy)
+        diffusion = self._parts.bundle.config.diffusion
+        return () if diffusion is None or policy == FIELD else diffusion.steps(policy)
 
     @property
     def resolution(self) -> int:
@@ -173,38 +194,54 @@ class Model:
         self,
         avatar: Avatar,
         *,
-        policy: str = "field",
+        policy: str | None = None,
+        steps: int | None = None,
+        seed: int = 0,
         task: Task = "pose",
         fps: float = 25.0,
         on_late: OnLate = "freshest",
         mode: RenderMode = "fast",
         pipelined: bool = True,
+        noise_period: int | None = None,
     ) -> Session:
-        """Open a live session.
+        """Open a live session. Its graphs are compiled, and have run once, when this returns.
 
         Parameters
         ----------
-        policy : what makes the frames; ``model.policies`` lists what there is.
+        policy : what makes the frames; ``model.policies`` lists what there is, the bundle names
+            one for when none is given. ``parity`` needs the whole clip and so ``lossless``.
+        steps : of denoising per frame, one of ``model.steps(policy)``; by default the bundle's.
+        seed : what the noise of a frame is made from, together with its index.
         task : what requests show that don't say it: ``view`` or ``pose``.
         fps : the rate frames are wanted at.
         on_late : ``freshest``, ``lossless`` or ``paced``.
         mode : how the field is rendered: ``fast``, ``baked`` or ``exact``.
         pipelined : False runs all stages on one thread, to measure what overlap brings.
+        noise_period : frames this far apart share their noise; 20 is the release's habit.
+
+        The field takes no steps and no noise: it has the same picture whatever they are.
         """
         self._require_open()
+        run = self._run(policy, steps, task=task, seed=seed, noise_period=noise_period)
+        diffusion = self._parts.bundle.config.diffusion if run.policy != FIELD else None
         config = SessionConfig(
-            policy=self._checked_policy(policy),
+            policy=run.policy,
+            steps=run.steps,
+            seed=run.seed,
             task=task,
             fps=fps,
             on_late=on_late,
             pipelined=pipelined,
+            burst=frames_at_once(diffusion, run) if diffusion else 1,
         )
+        check = diffusion_check(run.policy, on_late=on_late) if diffusion else None
         performer = self.performer(avatar, mode=mode)
         session = Session(
-            self._stages(performer),
+            self._stages(performer, run),
             config,
             backend=self.backend,
             camera_problems=performer.camera_problems,
+            check_request=check,
             on_close=self._forget,
         )
         with self._lock:
@@ -217,22 +254,28 @@ class Model:
         requests: Iterable[Request] | AsyncIterable[Request],
         *,
         seed: int = 0,
-        steps: int = 4,
-        policy: str = "field",
+        steps: int | None = None,
+        policy: str | None = None,
         task: Task = "pose",
         fps: float = 25.0,
         on_late: OnLate = "lossless",
         mode: RenderMode = "fast",
+        noise_period: int | None = None,
     ) -> FrameStream:
         """Frames for requests, offline or live, as they are ready; ``for`` or ``async for``.
 
-        `seed` and `steps` belong to diffusion policies; the field's picture depends on neither.
+        Arguments are those of `session`.
         """
-        for name, value in (("seed", seed), ("steps", steps)):
-            if not isinstance(value, int) or isinstance(value, bool) or value < (name == "steps"):
-                raise InputError(f"{name}: expected a whole number, got {value!r}")
         session = self.session(
-            avatar, policy=policy, task=task, fps=fps, on_late=on_late, mode=mode
+            avatar,
+            policy=policy,
+            steps=steps,
+            seed=seed,
+            task=task,
+            fps=fps,
+            on_late=on_late,
+            mode=mode,
+            noise_period=noise_period,
         )
         try:
             return FrameStream(session, requests)
@@ -248,6 +291,7 @@ class Model:
             "version": bundle.version,
             "fingerprint": bundle.fingerprint,
             "policies": list(self.policies),
+            "default_policy": self.default_policy,
             "resolution": self.resolution,
             "threads": self._parts.threads,
             "backend": vars(self.backend).copy(),
@@ -273,11 +317,51 @@ class Model:
     ) -> None:
         self.close()
 
-    def _stages(self, performer: Performer) -> list[Stage]:
-        threads = self._parts.threads
-        return [BodyStage(performer.rig, threads=threads), FieldStage(performer.render)]
+    def _stages(self, performer: Performer, run: DiffusionRun) -> list[Stage]:
+        parts = self._parts
+        if run.policy == FIELD:
+            return field_stages(performer.rig, performer.render, threads=parts.threads)
+        return diffusion_stages(
+            performer.avatar,
+            performer.rig,
+            performer.render,
+            config=parts.bundle.config,
+            graph=parts.warm_graph,
+            run=run,
+            threads=parts.threads,
+        )
 
-    def _checked_policy(self, policy: str) -> str:
+    def _run(
+        self,
+        policy: str | None,
+        steps: int | None,
+        *,
+        task: Task,
+        seed: int,
+        noise_period: int | None,
+    ) -> DiffusionRun:
+        """What a session asks for, checked; the field asks for no steps."""
+        policy = self._checked_policy(policy)
+        limits = (
+            ("steps", 1 if steps is None else steps, 1),
+            ("seed", seed, 0),
+            ("noise_period", 1 if noise_period is None else noise_period, 1),
+        )
+        for name, value, low in limits:
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not whole or not low <= value <= SEED_MAX:
+                raise InputError(
+                    f"{name}: expected a whole number of at least {low}, got {value!r}"
+                )
+        diffusion = self._parts.bundle.config.diffusion
+        if policy == FIELD or diffusion is None:
+            return DiffusionRun(policy, 0, task, seed, noise_period)
+        steps = diffusion.usual_steps(policy) if steps is None else steps
+        diffusion.schedule(policy, steps=steps)
+        return DiffusionRun(policy, steps, task, seed, noise_period)
+
+    def _checked_policy(self, policy: str | None) -> str:
+        policy = self.default_policy if policy is None else policy
         if policy not in self.policies:
             raise InputError(
                 f"policy {policy!r}: bundle {self.name} supports "

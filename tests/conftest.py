@@ -67,3 +67,30 @@ def avatar(toy_model: Model, person: ToyPerson) -> Avatar:
     from tests.toy_person import QUICK_BAKE
 
     return toy_model.enroll(person.rgb, person.fit, person.mask, bake=QUICK_BAKE)
+
+
+@pytest.fixture(scope="session")
+def diffusion_folder(toy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy bundle with stage 2, which generates what the field's render lacks."""
+    from tests.toy_diffusion import add_diffusion
+
+    return add_diffusion(
+        Path(shutil.copytree(toy_folder, tmp_path_factory.mktemp("bundles") / "toy2"))
+    )
+
+
+@pytest.fixture(scope="session")
+def diffusion_model(diffusion_folder: Path) -> Iterator[Model]:
+    """That bundle, loaded in fp32."""
+    import gas_rt
+
+    with gas_rt.load(diffusion_folder, threads=2, precision="fp32") as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def diffusion_avatar(diffusion_model: Model, person: ToyPerson) -> Avatar:
+    """The toy person, enrolled with it."""
+    from tests.toy_person import QUICK_BAKE
+
+    return diffusion_model.enroll(person.rgb, person.fit, person.mask, bake=QUICK_BAKE)

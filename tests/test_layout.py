@@ -25,7 +25,7 @@ ROOMS: dict[str, set[str]] = {
     "gas_rt.cameras": {"gas_rt.body"},
     "gas_rt.field": {"gas_rt.kernels", "gas_rt.body", "gas_rt.files"},
     "gas_rt.diffusion": set(),
-    "gas_rt.engine": {"gas_rt.files"},
+    "gas_rt.engine": {"gas_rt.files", "gas_rt.diffusion"},
     "gas_rt.avatar": {
         "gas_rt.kernels",
         "gas_rt.body",

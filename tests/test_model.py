@@ -187,7 +187,7 @@ def test_an_untrained_camera_warns_once(
 def test_bad_arguments_are_named(toy_model: Model, avatar: Avatar, person: ToyPerson) -> None:
     with pytest.raises(InputError, match="mode: expected one of"):
         toy_model.session(avatar, mode="pretty")  # type: ignore[arg-type]
-    with pytest.raises(InputError, match="steps: expected a whole number, got 0"):
+    with pytest.raises(InputError, match="steps: expected a whole number of at least 1, got 0"):
         toy_model.stream(avatar, [], steps=0)
     with pytest.raises(InputError, match="requests: expected an iterable"):
         toy_model.stream(avatar, 7)  # type: ignore[arg-type]

@@ -66,7 +66,7 @@ def encoder_graph(vertices: int) -> onnx.ModelProto:
             constant("sampled_shape", [4, vertices], np.int64),
         ],
     )
-    return _model(graph)
+    return model_of(graph)
 
 
 def field_graph(vertices: int) -> onnx.ModelProto:
@@ -124,10 +124,11 @@ def field_graph(vertices: int) -> onnx.ModelProto:
         if node.op_type == "Slice":
             node.input[3] = "axes"
     graph.initializer.append(constant("axes", [0, 1], np.int64))
-    return _model(graph)
+    return model_of(graph)
 
 
-def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+def model_of(graph: onnx.GraphProto) -> onnx.ModelProto:
+    """A checked model of the opset the shipped graphs have."""
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
     return model

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_json_flag",
     "add_model_flags",
+    "add_policy_flags",
     "at_least",
     "bar",
     "check_folder_of",
@@ -42,6 +43,17 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--threads", type=int, metavar="N", help="thread budget (default: all processors)"
     )
+
+
+def add_policy_flags(parser: argparse._ActionsContainer) -> None:
+    """What makes the frames."""
+    parser.add_argument(
+        "--policy", metavar="P", help="field, diagonal, sequential or parity (default: the model's)"
+    )
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help="of denoising per frame (default: the model's)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
 
 
 def add_json_flag(parser: argparse.ArgumentParser) -> None:

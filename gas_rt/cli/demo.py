@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gas_rt.cli.common import add_json_flag, add_model_flags, bar, emit, open_model
+from gas_rt.cli.common import (
+    add_json_flag,
+    add_model_flags,
+    add_policy_flags,
+    bar,
+    emit,
+    open_model,
+)
 from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
 from gas_rt.errors import FileError, InputError
 
@@ -44,6 +51,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument(
         "--motion", metavar="M", help="a file, or a bundled one by name (default: dance)"
     )
+    add_policy_flags(parser)
     add_model_flags(parser)
     add_json_flag(parser)
     parser.set_defaults(run=run)
@@ -169,7 +177,15 @@ def _played(
 
     requests = list(requests)
     task = requests[0].task or "pose"
-    with model.session(performer.avatar, task=task, fps=FPS, on_late="lossless") as session:
+    with model.session(
+        performer.avatar,
+        policy=args.policy,
+        steps=args.steps,
+        seed=args.seed,
+        task=task,
+        fps=FPS,
+        on_late="lossless",
+    ) as session:
         recorder = recorder_for(session, name)
         with bar(args, name, total=len(requests)) as progress:
             frames = play(session, requests, recorder=recorder, live=live)

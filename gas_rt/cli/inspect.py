@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gas_rt.cli.common import add_json_flag, emit, shown
 from gas_rt.errors import FileError
+
+if TYPE_CHECKING:
+    from gas_rt.engine import DiffusionConfig
 
 __all__ = ["add_parser"]
 
@@ -52,11 +56,35 @@ def _bundle(path: Path) -> dict[str, Any]:
         "version": bundle.version,
         "fingerprint": bundle.fingerprint,
         "policies": list(bundle.policies),
+        **_diffusion(bundle.config.diffusion),
         "resolution": bundle.config.resolution,
         "shell_radius_m": bundle.config.shell_radius_m,
         "camera_ranges": {k: list(v) for k, v in bundle.config.camera_ranges.items()},
         "graphs": {name: graph.path.name for name, graph in bundle.graphs.items()},
         "files": {name: entry.bytes for name, entry in bundle.files.items()},
+    }
+
+
+def _diffusion(config: DiffusionConfig | None) -> dict[str, Any]:
+    """Policies with their noise levels by step count, and the windows they run in."""
+    if config is None:
+        return {}
+    return {
+        "default": {"policy": config.default_policy, "steps": config.default_steps},
+        "sigmas": {
+            name: {
+                str(steps): [round(sigma, 6) for sigma in schedule.sigmas]
+                for steps, schedule in sorted(policy.schedules.items())
+            }
+            for name, policy in config.policies.items()
+        },
+        "profiles": {name: asdict(profile) for name, profile in config.profiles.items()},
+        "guidance": asdict(config.guidance),
+        "latents": {
+            "shape": list(config.latent_shape),
+            "scale": config.latent_scale,
+            "residual_std": config.residual_std,
+        },
     }
 
 
@@ -71,6 +99,7 @@ def _avatar(path: Path) -> dict[str, Any]:
         "bytes": path.stat().st_size,
         "betas": [round(float(b), 4) for b in avatar.betas],
         "photo_px": avatar.rgb.shape[0],
+        "latent": None if avatar.latent is None else list(avatar.latent.shape),
         "grid": config.as_dict(),
         "occupied_share": round(float(avatar.occupancy.cells().mean()), 4),
     }

@@ -8,6 +8,7 @@ from typing import Any
 from gas_rt.cli.common import (
     add_json_flag,
     add_model_flags,
+    add_policy_flags,
     at_least,
     bar,
     check_folder_of,
@@ -33,7 +34,7 @@ def add_parser(verbs: Any) -> None:
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
     parser.add_argument("--report", metavar="R.json", help="also write the report there")
     picture = parser.add_argument_group("picture")
-    picture.add_argument("--policy", default="field", metavar="P", help="(%(default)s)")
+    add_policy_flags(picture)
     picture.add_argument("--mode", default="fast", metavar="M", help="fast, baked or exact")
     picture.add_argument("--size", type=int, metavar="PX", help="side (default: the model's)")
     picture.add_argument("--frames", type=int, metavar="N", help="default: the motion's, or 80")
@@ -59,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         with model.session(
             avatar,
             policy=args.policy,
+            steps=args.steps,
+            seed=args.seed,
             task="view" if args.orbit else "pose",
             fps=args.fps,
             on_late="lossless",

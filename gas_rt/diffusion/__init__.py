@@ -1,7 +1,13 @@
 """Noise levels, guidance and window policies: pure functions and state machines."""
 
 from gas_rt.diffusion.diagonal import DiagonalPolicy
-from gas_rt.diffusion.guidance import POSE_GUIDANCE, azimuth_between, guidance_of, switcher
+from gas_rt.diffusion.guidance import (
+    BEHIND_GUIDANCE,
+    POSE_GUIDANCE,
+    azimuth_between,
+    guidance_of,
+    switcher,
+)
 from gas_rt.diffusion.noise import ANCHOR_INDEX, NOISE_GENERATOR, frame_noise
 from gas_rt.diffusion.opening import POLICIES, open_policy
 from gas_rt.diffusion.parity import ParityPolicy, fusion_weights, tiles
@@ -30,6 +36,7 @@ from gas_rt.diffusion.windows import (
 
 __all__ = [
     "ANCHOR_INDEX",
+    "BEHIND_GUIDANCE",
     "NOISE_GENERATOR",
     "POLICIES",
     "POSE_GUIDANCE",

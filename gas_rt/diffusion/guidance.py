@@ -16,20 +16,31 @@ from numpy.typing import NDArray
 from gas_rt.core import F32, Camera, Task
 from gas_rt.errors import InputError
 
-__all__ = ["POSE_GUIDANCE", "azimuth_between", "guidance_of", "switcher"]
+__all__ = ["BEHIND_GUIDANCE", "POSE_GUIDANCE", "azimuth_between", "guidance_of", "switcher"]
 
 POSE_GUIDANCE = 2.0  # the paper's constant; the release's code ramps it over the clip
+BEHIND_GUIDANCE = 2.0  # where the release's triangle over its orbit peaks
 SWITCHER: dict[Task, tuple[float, float]] = {"view": (0.0, 1.0), "pose": (1.0, 0.0)}
 LEVEL_MIN = 1e-3  # below this horizontal share a viewing direction is vertical
 
 
-def guidance_of(task: Task, camera: Camera, reference: Camera) -> float:
-    """Guidance of one frame: 1 + φ/π for a view, φ the azimuth from the reference camera; else 2.
+def guidance_of(
+    task: Task,
+    camera: Camera,
+    reference: Camera,
+    *,
+    pose: float = POSE_GUIDANCE,
+    view_behind: float = BEHIND_GUIDANCE,
+) -> float:
+    """Guidance of one frame: `pose`, or for a view 1 + (`view_behind` − 1)·φ/π.
 
-    From 1 where the reference shows the person to 2 behind; the release's triangle on its orbit.
+    φ is the azimuth from the reference camera: from 1 where the reference shows the person to
+    `view_behind` behind; by default the release's triangle on its orbit.
     """
     _check(task)
-    return POSE_GUIDANCE if task == "pose" else 1.0 + azimuth_between(camera, reference) / math.pi
+    if task == "pose":
+        return pose
+    return 1.0 + (view_behind - 1.0) * azimuth_between(camera, reference) / math.pi
 
 
 def azimuth_between(camera: Camera, reference: Camera) -> float:

@@ -6,6 +6,7 @@ import importlib.util
 from typing import get_args
 
 from gas_rt.engine.bundle import Bundle, BundleConfig, find_bundle, open_bundle, shipped_bundles
+from gas_rt.engine.diffusion import DiffusionConfig
 from gas_rt.engine.protocol import Engine, Graph, GraphSpec, Precision, TensorSpec
 from gas_rt.errors import BackendError
 
@@ -13,6 +14,7 @@ __all__ = [
     "BACKENDS",
     "Bundle",
     "BundleConfig",
+    "DiffusionConfig",
     "Engine",
     "Graph",
     "GraphSpec",

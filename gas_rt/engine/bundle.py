@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from gas_rt.core import F32
+from gas_rt.engine.diffusion import DiffusionConfig, check_diffusion_graphs, read_diffusion
+from gas_rt.engine.json_reader import JsonReader
 from gas_rt.engine.onnx_external import external_data
 from gas_rt.engine.protocol import GraphSpec, TensorSpec
 from gas_rt.errors import BundleError
@@ -69,6 +71,7 @@ class BundleConfig:
     field_points : rows of one nerf_field call.
     photo_side_px, visible_depth_tolerance_m : how a photo is prepared.
     camera_ranges : by name, the lowest and highest value seen in training.
+    diffusion : stage 2; None in a bundle whose only picture is the field's.
     """
 
     resolution: int
@@ -82,6 +85,7 @@ class BundleConfig:
     photo_side_px: int
     visible_depth_tolerance_m: float
     camera_ranges: Mapping[str, tuple[float, float]]
+    diffusion: DiffusionConfig | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +157,7 @@ def open_bundle(name: str | Path) -> Bundle:
         manifest = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{where} is not JSON ({error}); reinstall the bundle") from error
-    bundle = _parse(_Reader(manifest, where), folder, hashlib.sha256(raw).hexdigest())
+    bundle = _parse(JsonReader(manifest, where), folder, hashlib.sha256(raw).hexdigest())
     for file, entry in bundle.files.items():
         _verify(bundle, file, entry)
     for graph in bundle.graphs.values():
@@ -171,55 +175,7 @@ def _read_manifest(path: Path) -> bytes:
     return path.read_bytes()
 
 
-class _Reader:
-    """Typed access to parsed JSON; every complaint says where it looked."""
-
-    def __init__(self, value: Any, where: str) -> None:
-        if not isinstance(value, dict):
-            raise BundleError(f"{where}: expected an object, got {type(value).__name__}")
-        self.value: dict[str, Any] = value
-        self.where = where
-
-    def at(self, key: str) -> _Reader:
-        return _Reader(self._get(key), f"{self.where}, {key!r}")
-
-    def text(self, key: str) -> str:
-        return str(self._typed(key, str, "a string"))
-
-    def integer(self, key: str, *, low: int = 1, high: int = 1 << 31) -> int:
-        value = self._typed(key, int, "an integer")
-        if not low <= value <= high:
-            raise BundleError(f"{self.where}: {key!r} is {value}, expected {low}..{high}")
-        return int(value)
-
-    def number(self, key: str, *, low: float, high: float) -> float:
-        value = self._typed(key, int | float, "a number")
-        if not low <= value <= high:
-            raise BundleError(f"{self.where}: {key!r} is {value}, expected {low}..{high}")
-        return float(value)
-
-    def numbers(self, key: str, count: int) -> list[float]:
-        value = self._typed(key, list, f"{count} numbers")
-        good = len(value) == count and all(
-            isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in value
-        )
-        if not good:
-            raise BundleError(f"{self.where}: {key!r}: expected {count} numbers, got {value!r:.80}")
-        return [float(v) for v in value]
-
-    def _typed(self, key: str, kind: Any, named: str) -> Any:
-        value = self._get(key)
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise BundleError(f"{self.where}: {key!r}: expected {named}, got {value!r:.80}")
-        return value
-
-    def _get(self, key: str) -> Any:
-        if key not in self.value:
-            raise BundleError(f"{self.where}: lacks {key!r}; it is damaged or of another version")
-        return self.value[key]
-
-
-def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
+def _parse(root: JsonReader, folder: Path, sha256: str) -> Bundle:
     schema = root.integer("schema_version", low=0)
     if schema != SCHEMA_VERSION:
         raise BundleError(
@@ -246,6 +202,9 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
     policies = root.value.get("policies", ["field"])
     if not isinstance(policies, list) or not all(isinstance(p, str) for p in policies):
         raise BundleError(f"{root.where}: 'policies': expected names, got {policies!r:.80}")
+    parsed = _config(config)
+    if parsed.diffusion is not None:
+        _check_diffusion(parsed, graphs, policies, root.where)
     return Bundle(
         name=name,
         version=root.text("version"),
@@ -255,7 +214,7 @@ def _parse(root: _Reader, folder: Path, sha256: str) -> Bundle:
         files=files,
         graphs=graphs,
         body=body,
-        config=_config(config),
+        config=parsed,
         policies=tuple(policies),
         manifest=root.value,
     )
@@ -272,7 +231,7 @@ def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _graph(spec: _Reader, name: str, folder: Path, files: Mapping[str, FileEntry]) -> GraphSpec:
+def _graph(spec: JsonReader, name: str, folder: Path, files: Mapping[str, FileEntry]) -> GraphSpec:
     file = spec.text("file")
     if file not in files:
         raise BundleError(f"{spec.where}: its file {file!r} is not among the bundle's files")
@@ -284,7 +243,7 @@ def _graph(spec: _Reader, name: str, folder: Path, files: Mapping[str, FileEntry
     return GraphSpec(name, folder / file, _tensors(spec.at("inputs")), outputs)
 
 
-def _tensors(specs: _Reader) -> dict[str, TensorSpec]:
+def _tensors(specs: JsonReader) -> dict[str, TensorSpec]:
     tensors = {}
     for name in specs.value:
         tensor = specs.at(name)
@@ -299,7 +258,7 @@ def _tensors(specs: _Reader) -> dict[str, TensorSpec]:
     return tensors
 
 
-def _config(config: _Reader) -> BundleConfig:
+def _config(config: JsonReader) -> BundleConfig:
     box, march, photo = config.at("canonical_box_m"), config.at("march"), config.at("photo")
     lo, hi = box.numbers("lo", 3), box.numbers("hi", 3)
     if not all(a < b for a, b in zip(lo, hi, strict=True)):
@@ -318,7 +277,26 @@ def _config(config: _Reader) -> BundleConfig:
         photo_side_px=photo.integer("side_px", high=8192),
         visible_depth_tolerance_m=photo.number("visible_depth_tolerance_m", low=0.0, high=1.0),
         camera_ranges={name: (pair[0], pair[1]) for name, pair in pairs.items()},
+        diffusion=read_diffusion(config.at("diffusion")) if "diffusion" in config.value else None,
     )
+
+
+def _check_diffusion(
+    config: BundleConfig, graphs: Mapping[str, GraphSpec], policies: list[str], where: str
+) -> None:
+    diffusion = config.diffusion
+    assert diffusion is not None
+    if unlisted := sorted(set(diffusion.policies) - set(policies)):
+        raise BundleError(
+            f"{where}: its 'policies' {policies} lack {unlisted[0]!r}, which 'diffusion' "
+            "configures; export the bundle again"
+        )
+    if config.photo_side_px != config.resolution:
+        raise BundleError(
+            f"{where}: 'photo' has a side of {config.photo_side_px} px, the pictures of stage 2 "
+            f"have {config.resolution}; export the bundle again"
+        )
+    check_diffusion_graphs(diffusion, graphs, side_px=config.resolution, where=where)
 
 
 def _check_relative(file: str, where: str) -> None:

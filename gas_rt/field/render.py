@@ -11,7 +11,7 @@ from gas_rt.errors import InputError
 from gas_rt.field.teacher import Teacher
 from gas_rt.kernels import HashField, Occupancy, PosedShell, composite, march, march_samples
 
-__all__ = ["RenderMode", "check_mode", "render_baked", "render_exact", "to_uint8"]
+__all__ = ["RenderMode", "as_bytes", "check_mode", "render_baked", "render_exact", "to_uint8"]
 
 RenderMode = Literal["exact", "baked", "fast"]
 
@@ -57,12 +57,13 @@ def render_baked(
     )
 
 
-def to_uint8(rgb: F32, alpha: F32) -> tuple[U8, U8]:
-    """Floats in [0, 1] rounded to uint8."""
-    return _bytes(rgb), _bytes(alpha)
-
-
-def _bytes(values: F32) -> U8:
+def as_bytes(values: F32) -> U8:
+    """Floats in [0, 1] rounded to uint8; what lies outside is clipped."""
     scaled = values * np.float32(255)
     scaled += np.float32(0.5)
     return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+
+
+def to_uint8(rgb: F32, alpha: F32) -> tuple[U8, U8]:
+    """Colour and coverage rounded to uint8."""
+    return as_bytes(rgb), as_bytes(alpha)

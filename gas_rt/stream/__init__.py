@@ -1,6 +1,14 @@
 """Streaming: bounded queues, pacing, stages, the session and its report."""
 
+from gas_rt.stream.assembly import DiffusionRun, diffusion_stages
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.session import Session, SessionConfig, SessionStats
 
-__all__ = ["FrameStream", "Session", "SessionConfig", "SessionStats"]
+__all__ = [
+    "DiffusionRun",
+    "FrameStream",
+    "Session",
+    "SessionConfig",
+    "SessionStats",
+    "diffusion_stages",
+]

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 
-from gas_rt.core import F32, Camera, Pose
+from gas_rt.core import Pose
 from gas_rt.field.render import to_uint8
 from gas_rt.field.rig import PosedRig, Rig
-from gas_rt.kernels import PosedShell
+from gas_rt.stream.conditioning import Render
 from gas_rt.stream.stages import Job, Picture
 
 __all__ = ["BodyStage", "FieldStage"]
-
-Render = Callable[[PosedShell, Camera], tuple[F32, F32]]
 
 
 class BodyStage:
@@ -38,6 +35,10 @@ class BodyStage:
         if self._last is None or not _same(self._last[0], pose):
             self._last = pose, self._rig.pose(pose, threads=self._threads)
         return self._last[1]
+
+    def finish(self) -> list[Job]:
+        """Nothing is held back."""
+        return []
 
     def reset(self) -> None:
         """Nothing is held back."""
@@ -70,6 +71,10 @@ class FieldStage:
         rgb, alpha = self._render(posed.shell, job.request.camera)
         picture = Picture(*to_uint8(rgb, alpha), "field")
         return [job.after(self.name, picture, elapsed_ns=time.perf_counter_ns() - start)]
+
+    def finish(self) -> list[Job]:
+        """Nothing is held back."""
+        return []
 
     def reset(self) -> None:
         """Nothing is held back."""

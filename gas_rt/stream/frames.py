@@ -31,6 +31,7 @@ class FrameStream:
         self._requests = requests
         self._source_error: BaseException | None = None
         self._started = False
+        self._count = 0  # of requests that came
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames as they are ready."""
@@ -89,7 +90,7 @@ class FrameStream:
     def _feed(self, requests: Iterable[Request]) -> None:
         try:
             for request in requests:
-                request = _request(request)
+                request = self._counted(request)
                 if self.session.config.on_late == "lossless":
                     self.session.push_wait_request(request)
                 else:
@@ -97,26 +98,34 @@ class FrameStream:
         except BaseException as error:  # raised again where the frames are read
             self._source_error = error
         finally:
-            self.session.finish()
+            self._finish()
 
     async def _feed_async(self, requests: AsyncIterable[Request]) -> None:
         try:
             async for request in requests:
-                await self.session.push_async(_request(request))
+                await self.session.push_async(self._counted(request))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
             self._source_error = error
         finally:
-            self.session.finish()
+            self._finish()
+
+    def _finish(self) -> None:
+        policy = self.session.config.policy
+        if not self._count and self._source_error is None and policy != "field":
+            self._source_error = InputError(
+                f"requests: ended with zero frames, policy {policy!r} needs at least one"
+            )
+        self.session.finish()
+
+    def _counted(self, value: Any) -> Request:
+        if not isinstance(value, Request):
+            raise InputError(f"requests: expected gas_rt.Request, got {type(value).__name__}")
+        self._count += 1
+        return value
 
     def _raise_source_error(self) -> None:
         # A session that ended first makes the feeder fail too; that is not the source's error.
         if self._source_error is not None and not self.session.closed:
             raise self._source_error
-
-
-def _request(value: Any) -> Request:
-    if not isinstance(value, Request):
-        raise InputError(f"requests: expected gas_rt.Request, got {type(value).__name__}")
-    return value

@@ -10,14 +10,14 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gas_rt.core import Frame, OnLate, Request
 from gas_rt.errors import SessionError
 from gas_rt.stream.pacing import Pacer
 from gas_rt.stream.queues import BoundedQueue, DropReason, Ledger
-from gas_rt.stream.stages import Chain, Job, Stage
+from gas_rt.stream.stages import Chain, Job, Made, Stage
 
 __all__ = ["QUEUE_PLANS", "Pipeline", "QueuePlan"]
 
@@ -73,6 +73,7 @@ class Pipeline:
         self._pacer = Pacer(period_ns) if plan.paced else None
         self._generation = 0
         self._finishing = False
+        self._ended = [False] * len(self._stages)
         self._closing = False
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
@@ -153,6 +154,12 @@ class Pipeline:
         with self._changed:
             return self._queues[0].has_room
 
+    @property
+    def in_flight(self) -> int:
+        """Accepted poses that are still in a queue or a stage."""
+        with self._changed:
+            return self.ledger.in_flight
+
     def finish(self) -> None:
         """Accept no more poses; what is in flight still comes out."""
         with self._changed:
@@ -217,7 +224,9 @@ class Pipeline:
                 if job.generation != generation:
                     generation = job.generation
                     stage.reset()
-                self._hand_on(k, stage.process(job))
+                self._hand_on(k, stage.process(job), generation=generation)
+            doing = "the end of the stream"
+            self._finish(k, generation)
         except BaseException as error:  # whatever it is, the session must end, not hang
             self._fail(f"stage {stage.name!r} failed on {doing}", error)
         finally:
@@ -226,11 +235,29 @@ class Pipeline:
             except BaseException as error:
                 self._fail(f"stage {stage.name!r} failed to close", error)
 
+    def _finish(self, k: int, generation: int) -> None:
+        """Let stage `k` hand on what it holds back; then none of its jobs will come."""
+        with self._changed:
+            current, closing = self._generation, self._closing
+        if closing:
+            return
+        if current != generation:  # what it holds back was dropped by a reset
+            self._stages[k].reset()
+        self._hand_on(k, self._stages[k].finish(), generation=current)
+        with self._changed:
+            self._ended[k] = True
+            self._notify()
+
     def _next_job(self, k: int) -> Job | None:
-        """Wait for a job, room behind the stage, and in a paced session the tick."""
+        """Wait for a job, room behind the stage, and in a paced session the tick.
+
+        None once no job will come: the stages before have ended, or the session closes.
+        """
         source, target = self._queues[k], self._queues[k + 1]
         with self._changed:
             while not self._closing:
+                if not len(source) and (self._ended[k - 1] if k else self._finishing):
+                    return None
                 if len(source) and target.has_room:
                     pacer = self._pacer if k == 0 else None
                     wait_ns = pacer.wait_ns(self._clock()) if pacer else 0
@@ -247,18 +274,22 @@ class Pipeline:
                     self._changed.wait()
         return None
 
-    def _hand_on(self, k: int, jobs: Iterable[Job]) -> None:
+    def _hand_on(self, k: int, jobs: Made, *, generation: int) -> None:
         last = k == len(self._stages) - 1
         for job in jobs:
             with self._changed:
+                if self._closing or generation != self._generation:
+                    return  # counted as dropped when the flush happened
+                if job is None:
+                    continue
                 target = self._queues[k + 1]
                 self._changed.wait_for(
-                    lambda queue=target, job=job: (  # type: ignore[misc]
-                        self._closing or queue.has_room or job.generation != self._generation
+                    lambda queue=target: (  # type: ignore[misc]
+                        self._closing or queue.has_room or generation != self._generation
                     )
                 )
-                if self._closing or job.generation != self._generation:
-                    continue  # counted as dropped when the flush happened
+                if self._closing or generation != self._generation:
+                    return
                 displaced = target.offer(job).displaced
                 if last:
                     self._ready_ns[job.index] = self._clock()

@@ -14,9 +14,9 @@ __all__ = ["play", "recorder_for"]
 
 
 def recorder_for(session: Session, name: str) -> RunRecorder:
-    """A recorder that describes a session of the field."""
+    """A recorder that describes a session."""
     config = session.config
-    return RunRecorder(name, config.policy, config.task, 0, config.fps, session.backend)
+    return RunRecorder(name, config.policy, config.task, config.steps, config.fps, session.backend)
 
 
 def play(
@@ -28,7 +28,7 @@ def play(
 ) -> Iterator[Frame]:
     """Push `requests` and yield the frames; `live` pushes at the session's rate, as a source would.
 
-    A pose that a lossless session refuses is offered again after the next frame.
+    A pose that a lossless session refuses is offered again when there is room.
     """
     period_ns = period_of(session.config.fps)
     start_ns = time.monotonic_ns()
@@ -45,7 +45,8 @@ def play(
                 yield noted(frame)
         recorder.pushed(time.monotonic_ns())
         while not session.push_request(request):
-            frame = session.wait()
+            session.wait_to_push()
+            frame = session.poll()
             if frame is not None:
                 yield noted(frame)
     session.finish()

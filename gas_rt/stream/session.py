@@ -6,10 +6,10 @@ import asyncio
 import threading
 import time
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import get_args
 
@@ -34,19 +34,23 @@ class SessionConfig:
 
     Attributes
     ----------
-    policy : the window policy that makes the frames.
+    policy, steps, seed : what makes the frames; the field takes no steps and no seed.
     task : what requests show that don't say it themselves.
     fps : the rate frames are wanted at: deadlines, and the cadence of ``paced``.
     on_late : ``freshest`` drops stale poses, ``lossless`` refuses new ones, ``paced`` keeps a
         steady cadence with the newest pose.
     pipelined : False runs all stages on one thread.
+    burst : frames that can leave the last stage together; as many may wait to be taken.
     """
 
     policy: str = "field"
+    steps: int = 0
+    seed: int = 0
     task: Task = "pose"
     fps: float = 25.0
     on_late: OnLate = "freshest"
     pipelined: bool = True
+    burst: int = 1
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -61,7 +65,10 @@ class SessionConfig:
 
 @dataclass(frozen=True)
 class SessionStats:
-    """Counts since the session opened: ``accepted = delivered + dropped + in_flight``."""
+    """Counts since the session opened: ``accepted = delivered + dropped + in_flight``.
+
+    `levels` counts the delivered frames by what made them.
+    """
 
     accepted: int
     refused: int
@@ -71,6 +78,7 @@ class SessionStats:
     in_flight: int
     deadline_miss: float
     age_ms: tuple[float, ...]
+    levels: dict[str, int]
 
 
 class Session:
@@ -86,6 +94,7 @@ class Session:
         *,
         backend: BackendReport,
         camera_problems: Callable[[Camera, Pose], list[str]] | None = None,
+        check_request: Callable[[Request, int], None] | None = None,
         on_close: Callable[[Session], None] | None = None,
         clock: Clock = time.monotonic_ns,
     ) -> None:
@@ -93,14 +102,17 @@ class Session:
         self.backend = backend
         self._clock = clock
         self._camera_problems = camera_problems
+        self._check_request = check_request
         self._on_close = on_close
         self._warned: set[str] = set()
+        self._levels: Counter[str] = Counter()
         self._ages_ms: deque[float] = deque(maxlen=AGES_KEPT)
         self._deadlines = DeadlineMeter(period_of(config.fps))
         self._meters = threading.Lock()
+        plan = QUEUE_PLANS[config.on_late]
         self._pipeline = Pipeline(
             stages,
-            plan=QUEUE_PLANS[config.on_late],
+            plan=replace(plan, frames=max(plan.frames, config.burst)),
             period_ns=period_of(config.fps),
             pipelined=config.pipelined,
             clock=clock,
@@ -151,6 +163,15 @@ class Session:
                 return False
             self._pipeline.wait(lambda: self._pipeline.has_room, timeout_s=left_s)
         return True
+
+    def wait_to_push(self) -> None:
+        """Wait until a push would be accepted or a frame can be taken, or the session ends.
+
+        For a single thread that pushes and polls: a policy may hold every frame back until
+        `finish`, so waiting for a frame alone could take forever.
+        """
+        pipeline = self._pipeline
+        pipeline.wait(lambda: pipeline.has_room or pipeline.has_frame, timeout_s=None)
 
     async def push_async(self, request: Request) -> None:
         """`push_wait` without a timeout that doesn't block the event loop."""
@@ -256,6 +277,7 @@ class Session:
         ledger = self._pipeline.ledger_copy()
         with self._meters:
             deadline_miss, ages_ms = self._deadlines.miss_ratio, tuple(self._ages_ms)
+            levels = dict(self._levels)
         return SessionStats(
             accepted=ledger.accepted,
             refused=ledger.refused,
@@ -265,6 +287,7 @@ class Session:
             in_flight=ledger.in_flight,
             deadline_miss=deadline_miss,
             age_ms=ages_ms,
+            levels=levels,
         )
 
     # ---- inside ----------------------------------------------------------------------------
@@ -291,6 +314,7 @@ class Session:
             with self._meters:
                 self._deadlines.frame(frame.timings.ready_ns)
                 self._ages_ms.append(frame.timings.age_ms)
+                self._levels[frame.level] += 1
         return frame, early_ns
 
     def _check(self, request: Request) -> None:
@@ -308,6 +332,8 @@ class Session:
                     f"captured_ns: lies {ahead_ns / 1e9:.1f} s in the future; "
                     "take it from time.monotonic_ns()"
                 )
+        if self._check_request is not None:
+            self._check_request(request, self._pipeline.in_flight)
         if self._camera_problems is not None:
             for problem in self._camera_problems(request.camera, request.pose):
                 kind = problem.partition(" ")[0]

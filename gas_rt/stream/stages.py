@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from gas_rt.core import U8, Frame, FrameTimings, Level, Request
 
-__all__ = ["Chain", "Job", "Picture", "Stage"]
+__all__ = ["Chain", "Job", "Made", "Picture", "Stage"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,17 +54,26 @@ class Job:
         return Frame(picture.rgb, picture.alpha, self.index, self.request, timings, picture.level)
 
 
+# What a stage makes of a job. None is a checkpoint: nothing is ready, and whoever iterates may
+# give the rest up, because the session was closed or reset meanwhile.
+Made = Iterable[Job | None]
+
+
 class Stage(Protocol):
     """One step of a session, run on one thread at a time.
 
-    `process` may return fewer jobs than it was given, and later ones for them: a window policy
-    holds frames back until they are clean.
+    `process` may make fewer jobs than it was given, and later ones for them: a window policy
+    holds frames back until they are clean. It may be lazy.
     """
 
     name: str
 
-    def process(self, job: Job) -> Iterable[Job]:
+    def process(self, job: Job) -> Made:
         """The jobs that are ready for the next stage now that `job` has arrived."""
+        ...
+
+    def finish(self) -> Made:
+        """The jobs that were held back: no more will come."""
         ...
 
     def reset(self) -> None:
@@ -77,18 +86,27 @@ class Stage(Protocol):
 
 
 class Chain:
-    """Several stages run one after the other on one thread: a session without pipelining."""
+    """Several stages run one after the other on one thread."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self.name = "+".join(stage.name for stage in stages)
         self._stages = tuple(stages)
 
-    def process(self, job: Job) -> Iterable[Job]:
+    def process(self, job: Job) -> Made:
         """Run `job` through every stage."""
-        jobs: list[Job] = [job]
-        for stage in self._stages:
-            jobs = [made for waiting in jobs for made in stage.process(waiting)]
-        return jobs
+        return self._from(0, [job])
+
+    def finish(self) -> Made:
+        """Finish every stage in turn, running what it held back through those behind it."""
+        for k, stage in enumerate(self._stages, start=1):
+            yield from self._from(k, stage.finish())
+
+    def _from(self, k: int, made: Made) -> Iterator[Job | None]:
+        for job in made:
+            if job is None or k == len(self._stages):
+                yield job
+            else:
+                yield from self._from(k + 1, self._stages[k].process(job))
 
     def reset(self) -> None:
         """Reset every stage."""

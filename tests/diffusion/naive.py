@@ -15,12 +15,15 @@ from tests.diffusion.toys import SHAPE, Denoiser
 CLEAN = 0.002
 
 
-def start(frame: FrameSpec, sigma: float) -> F32:
-    return noise(frame) * np.float32(np.sqrt(sigma**2 + 1))
+Shape = tuple[int, int, int]
 
 
-def noise(frame: FrameSpec) -> F32:
-    return frame_noise(frame.seed, frame.index, shape=SHAPE)
+def start(frame: FrameSpec, sigma: float, shape: Shape = SHAPE) -> F32:
+    return noise(frame, shape) * np.float32(np.sqrt(sigma**2 + 1))
+
+
+def noise(frame: FrameSpec, shape: Shape = SHAPE) -> F32:
+    return frame_noise(frame.seed, frame.index, shape=shape)
 
 
 def held(frame: FrameSpec, later: int) -> FrameSpec:
@@ -43,6 +46,7 @@ def parity(
     *,
     tile: int,
     overlap: int,
+    shape: Shape = SHAPE,
 ) -> dict[int, F32]:
     count = len(frames)
     if count <= tile:
@@ -54,9 +58,9 @@ def parity(
         ]
         if windows[-1][-1] != count - 1:
             windows.append([0] + [count - tile + k for k in range(1, tile)])
-    x = [start(frame, sigmas[0]).astype(np.float64) for frame in frames]
+    x = [start(frame, sigmas[0], shape).astype(np.float64) for frame in frames]
     for sigma, sigma_next in pairwise(sigmas):
-        total = [np.zeros(SHAPE) for _ in frames]
+        total = [np.zeros(shape) for _ in frames]
         weights = [0.0] * count
         for window in windows:
             slots = [(frames[i], x[i].astype(np.float32), sigma, sigma_next) for i in window]
@@ -82,6 +86,7 @@ def sequential(
     *,
     anchor: Anchor | None,
     renoise: bool = False,
+    shape: Shape = SHAPE,
 ) -> dict[int, F32]:
     w, sigmas = schedule.window, schedule.sigmas
     final: list[tuple[FrameSpec, F32]] = []
@@ -92,7 +97,7 @@ def sequential(
         group = list(frames[at : at + size])
         real = len(group)
         group += [held(group[-1], k + 1) for k in range(size - real)]
-        x = [start(frame, sigmas[0]) for frame in group]
+        x = [start(frame, sigmas[0], shape) for frame in group]
         pinned: list[tuple[FrameSpec, F32]] = []
         if not bare:
             task = group[0].task
@@ -105,7 +110,7 @@ def sequential(
             pinned += final[max(0, len(final) - w.context) :]
         for sigma, sigma_next in pairwise(sigmas):
             slots = [
-                (f, z + np.float32(sigma) * noise(f), sigma, sigma_next)
+                (f, z + np.float32(sigma) * noise(f, shape), sigma, sigma_next)
                 if renoise
                 else (f, z, CLEAN, CLEAN)
                 for f, z in pinned
@@ -119,13 +124,18 @@ def sequential(
 
 
 def diagonal(
-    frames: Sequence[FrameSpec], schedule: Schedule, denoiser: Denoiser, *, anchor: Anchor | None
+    frames: Sequence[FrameSpec],
+    schedule: Schedule,
+    denoiser: Denoiser,
+    *,
+    anchor: Anchor | None,
+    shape: Shape = SHAPE,
 ) -> dict[int, F32]:
     w, sigmas = schedule.window, schedule.sigmas
     chunks = -(-len(frames) // w.chunk)
     ticks = chunks + w.steps - 1
     line = list(frames) + [held(frames[-1], k + 1) for k in range(ticks * w.chunk - len(frames))]
-    x = [start(frame, sigmas[0]) for frame in line]
+    x = [start(frame, sigmas[0], shape) for frame in line]
     for tick in range(ticks):
         low, high = (tick - w.steps + 1) * w.chunk, (tick + 1) * w.chunk
         task = line[max(0, low)].task
@@ -141,7 +151,7 @@ def diagonal(
             elif anchor is not None:
                 stand_in = replace(anchor.frame, task=task, index=i - 1)
                 if flies:
-                    noisy = anchor.latent + np.float32(sigmas[level]) * noise(stand_in)
+                    noisy = anchor.latent + np.float32(sigmas[level]) * noise(stand_in, shape)
                     slots.append((stand_in, noisy, sigmas[level], sigmas[level + 1]))
                 else:
                     slots.append((stand_in, anchor.latent, CLEAN, CLEAN))

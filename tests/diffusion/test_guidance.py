@@ -36,6 +36,14 @@ def test_pose_is_guided_by_2_from_everywhere() -> None:
     assert {guidance_of("pose", c, reference) for c in orbit(reference, 7)} == {2.0}
 
 
+def test_a_bundle_may_set_both_scales() -> None:
+    reference = camera()
+    assert guidance_of("pose", camera(90), reference, pose=1.0) == 1.0
+    found = [guidance_of("view", camera(a), reference, view_behind=3.0) for a in (0, 90, 180)]
+    np.testing.assert_allclose(found, [1, 2, 3], atol=1e-5)
+    assert guidance_of("view", camera(170), reference, view_behind=1.0) == 1.0
+
+
 @pytest.mark.parametrize("degrees", [0.0, 33.0, 90.0, 179.0, 181.0, 270.0])
 def test_azimuth_does_not_see_elevation_roll_or_distance(degrees: float) -> None:
     other = camera(degrees, 25.0)

@@ -40,6 +40,9 @@ class ToyStage:
         picture = Picture(rgb, np.full((2, 2), 255, np.uint8), "field")
         return [job.after(self.name, picture, elapsed_ns=1_000_000)]
 
+    def finish(self) -> Iterable[Job]:
+        return []
+
     def reset(self) -> None:
         self.resets += 1
 

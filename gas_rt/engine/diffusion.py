@@ -1,0 +1,291 @@
+"""What a bundle says of stage 2: latents, windows, noise levels, guidance, and its graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gas_rt.core import Window
+from gas_rt.diffusion import POLICIES, SIGMA_MIN, Schedule
+from gas_rt.engine.json_reader import JsonReader
+from gas_rt.engine.protocol import GraphSpec
+from gas_rt.errors import BundleError, InputError
+
+__all__ = [
+    "DiffusionConfig",
+    "DiffusionPolicy",
+    "Guidance",
+    "Profile",
+    "check_diffusion_graphs",
+    "read_diffusion",
+]
+
+FRAMES_MAX = 256  # of one window
+STEPS_MAX = 1000
+GUIDANCE_MAX = 100.0
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Scales of classifier-free guidance; 1 is none.
+
+    Attributes
+    ----------
+    pose : of every pose frame.
+    view_behind : of a view from behind; it falls to 1 where the reference shows the person.
+    """
+
+    pose: float
+    view_behind: float
+
+    @property
+    def used(self) -> bool:
+        """Whether any frame is guided."""
+        return self.pose != 1 or self.view_behind != 1
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A static window: how many frames its two graphs take, and how they are laid out.
+
+    Attributes
+    ----------
+    frames : slots of a call.
+    anchor, context : of them, for the anchor and for clean neighbours (in `parity`, the frames
+        that windows share).
+    chunk : frames admitted together (in `parity`, by which the next window starts later).
+    guided, unguided : names of the graphs with and without the second branch.
+    """
+
+    frames: int
+    anchor: int
+    context: int
+    chunk: int
+    guided: str
+    unguided: str
+
+
+@dataclass(frozen=True)
+class DiffusionPolicy:
+    """A window policy the bundle was trained for; its schedules by their number of steps."""
+
+    profile: Profile
+    schedules: Mapping[int, Schedule]
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Stage 2 of a bundle.
+
+    Attributes
+    ----------
+    latent_shape : (C, h, w).
+    embedding_channels, condition_channels : D of the picture's token, C0 of a frame's condition.
+    residual_std : None where latents are generated as they are. Else what is generated is what
+        they have beyond the field render's, divided by this.
+    latent_scale : latents are multiplied by this before either.
+    profiles, policies : by name.
+    default_policy, default_steps : what a session uses that names neither.
+    """
+
+    latent_shape: tuple[int, int, int]
+    embedding_channels: int
+    condition_channels: int
+    residual_std: float | None
+    latent_scale: float
+    profiles: Mapping[str, Profile]
+    policies: Mapping[str, DiffusionPolicy]
+    default_policy: str
+    default_steps: int
+    guidance: Guidance
+
+    def steps(self, policy: str) -> tuple[int, ...]:
+        """The numbers of steps `policy` can take, fewest first."""
+        return tuple(sorted(self._policy(policy).schedules))
+
+    def usual_steps(self, policy: str) -> int:
+        """The bundle's default, or the fewest where `policy` lacks it."""
+        steps = self.steps(policy)
+        return self.default_steps if self.default_steps in steps else steps[0]
+
+    def schedule(self, policy: str, *, steps: int) -> Schedule:
+        """How `policy` denoises in `steps` steps."""
+        schedules = self._policy(policy).schedules
+        if steps not in schedules:
+            offered = ", ".join(map(str, sorted(schedules)))
+            raise InputError(
+                f"steps: policy {policy!r} of this bundle takes {offered}, got {steps!r}"
+            )
+        return schedules[steps]
+
+    def _policy(self, name: str) -> DiffusionPolicy:
+        if name not in self.policies:
+            raise InputError(f"policy {name!r}: this bundle has {', '.join(sorted(self.policies))}")
+        return self.policies[name]
+
+
+def read_diffusion(reader: JsonReader) -> DiffusionConfig:
+    """``config.diffusion`` of a bundle.json, checked."""
+    shape = reader.numbers("latent_shape", 3)
+    if not all(n == int(n) and 1 <= n <= 1 << 16 for n in shape):
+        raise BundleError(f"{reader.where}: 'latent_shape' is {shape}, expected three sizes")
+    profiles_at = reader.at("profiles")
+    profiles = {name: _profile(profiles_at.at(name)) for name in profiles_at.value}
+    policies_at = reader.at("policies")
+    policies = {name: _policy(policies_at.at(name), name, profiles) for name in policies_at.value}
+    default, guidance = reader.at("default"), reader.at("guidance")
+    residual = reader.value.get("residual_std", 0)
+    config = DiffusionConfig(
+        latent_shape=(int(shape[0]), int(shape[1]), int(shape[2])),
+        embedding_channels=reader.integer("embedding_channels", high=1 << 16),
+        condition_channels=reader.integer("condition_channels", high=1 << 16),
+        residual_std=(
+            None if residual is None else reader.number("residual_std", low=1e-6, high=1e6)
+        ),
+        latent_scale=reader.number("latent_scale", low=1e-6, high=1e6),
+        profiles=profiles,
+        policies=policies,
+        default_policy=default.text("policy"),
+        default_steps=default.integer("steps", high=STEPS_MAX),
+        guidance=Guidance(
+            pose=guidance.number("pose", low=0, high=GUIDANCE_MAX),
+            view_behind=guidance.number("view_behind", low=0, high=GUIDANCE_MAX),
+        ),
+    )
+    usual = config.policies.get(config.default_policy)
+    if usual is None or config.default_steps not in usual.schedules:
+        raise BundleError(
+            f"{default.where}: policy {config.default_policy!r} in {config.default_steps} steps "
+            "is not among 'policies'; export the bundle again"
+        )
+    return config
+
+
+def _profile(reader: JsonReader) -> Profile:
+    frames = reader.integer("frames", low=1, high=FRAMES_MAX)
+    if "overlap" in reader.value:  # the release's: windows over a clip share frame 0 and others
+        overlap = reader.integer("overlap", low=1, high=frames - 1)
+        anchor, context, chunk = 1, overlap - 1, frames - overlap
+    else:
+        anchor = reader.integer("anchor", low=0, high=1)
+        context = reader.integer("context", low=0, high=FRAMES_MAX)
+        chunk = reader.integer("chunk", high=FRAMES_MAX)
+    return Profile(frames, anchor, context, chunk, reader.text("guided"), reader.text("unguided"))
+
+
+def _policy(reader: JsonReader, name: str, profiles: Mapping[str, Profile]) -> DiffusionPolicy:
+    if name not in POLICIES:
+        raise BundleError(
+            f"{reader.where}: unknown policy; this gas-rt knows {', '.join(POLICIES)}"
+        )
+    profile = profiles.get(reader.text("profile"))
+    if profile is None:
+        raise BundleError(
+            f"{reader.where}: its profile {reader.text('profile')!r} is not among {list(profiles)}"
+        )
+    chunk = profile.chunk
+    if "chunk" in reader.value:
+        chunk = reader.integer("chunk", high=FRAMES_MAX)
+    lists = reader.at("sigmas")
+    if not lists.value:
+        raise BundleError(f"{lists.where}: is empty; list the noise levels of each step count")
+    schedules = {}
+    for key in lists.value:
+        plain = key.isascii() and key.isdigit() and len(key) < 5 and not key.startswith("0")
+        steps = int(key) if plain else 0
+        window = Window(anchor=profile.anchor, context=profile.context, chunk=chunk, steps=steps)
+        schedules[steps] = _schedule(lists, key, name, window)
+        _check_layout(lists.where, name, window, profile)
+    return DiffusionPolicy(profile, schedules)
+
+
+def _schedule(lists: JsonReader, key: str, policy: str, window: Window) -> Schedule:
+    """The listed levels, and where the last step ends.
+
+    A live policy's finished frames are context and so lie at the lowest level that was trained,
+    `SIGMA_MIN`; in `parity` they are done and lie at 0, as released.
+    """
+    sigmas = lists.numbers(key)
+    if not 1 <= window.steps <= STEPS_MAX or len(sigmas) != window.steps:
+        raise BundleError(
+            f"{lists.where}: {key!r} has {len(sigmas)} levels; expected a number of steps in "
+            f"1..{STEPS_MAX} and as many levels, one for the start of each"
+        )
+    try:
+        return Schedule(window, (*sigmas, 0.0 if policy == "parity" else SIGMA_MIN))
+    except InputError as error:
+        raise BundleError(f"{lists.where}: {key!r}: {error}") from error
+
+
+def _check_layout(where: str, policy: str, window: Window, profile: Profile) -> None:
+    flight = window.chunk * (window.steps if policy == "diagonal" else 1)
+    slots = window.anchor + window.context + flight
+    if slots != profile.frames or (policy == "parity" and window.anchor != 1):
+        raise BundleError(
+            f"{where}: {policy} in {window.steps} steps needs windows of {window.anchor} anchor + "
+            f"{window.context} context + {flight} in flight = {slots} frames, its profile has "
+            f"{profile.frames}; export the bundle again"
+        )
+
+
+def check_diffusion_graphs(
+    config: DiffusionConfig, graphs: Mapping[str, GraphSpec], *, side_px: int, where: str
+) -> None:
+    """Raise unless every graph of stage 2 is there, with the tensors `config` asks for."""
+    for name, (inputs, outputs) in _graph_shapes(config, side_px).items():
+        if name not in graphs:
+            raise BundleError(f"{where}: 'diffusion' needs the graph {name!r}; export it again")
+        spec = graphs[name]
+        for kind, want, have in (
+            ("input", inputs, spec.inputs),
+            ("output", outputs, spec.outputs),
+        ):
+            if odd := sorted(set(want) ^ set(have)):
+                raise BundleError(
+                    f"{where}: graph {name!r}: expected the {kind}s {sorted(want)}, it "
+                    f"{'lacks' if odd[0] in want else 'has also'} {odd[0]!r}; export it again"
+                )
+            for tensor, shape in want.items():
+                if (have[tensor].shape, have[tensor].dtype) != (shape, "float32"):
+                    raise BundleError(
+                        f"{where}: graph {name!r}, {kind} {tensor!r}: is {have[tensor].dtype} "
+                        f"{list(have[tensor].shape)}, 'diffusion' says float32 {list(shape)}; "
+                        "export it again"
+                    )
+
+
+def _graph_shapes(config: DiffusionConfig, side_px: int) -> dict[str, tuple[Shapes, Shapes]]:
+    """By graph, the shapes of its inputs and outputs."""
+    picture, latents = (1, 3, side_px, side_px), (1, *config.latent_shape)
+    embedding = (1, config.embedding_channels)
+    h, w = config.latent_shape[1:]
+    base: Shapes = {} if config.residual_std is None else {"base": latents}
+    condition = (1, config.condition_channels, h, w)
+    shapes: dict[str, tuple[Shapes, Shapes]] = {
+        "image_encoder": ({"picture": picture}, {"embedding": embedding}),
+        "vae_encoder": ({"picture": picture}, {"latents": latents}),
+        "conditioner": (
+            {"render": picture, "normals": picture},
+            {"condition": condition, **base},
+        ),
+        "vae_decoder": ({"latents": latents, **base}, {"picture": picture}),
+    }
+    for profile in {id(p.profile): p.profile for p in config.policies.values()}.values():
+        f = profile.frames
+        stepped = (f, *config.latent_shape)
+        inputs: Shapes = {
+            "x": stepped,
+            "sigma": (f,),
+            "sigma_next": (f,),
+            "reference": latents,
+            "embedding": embedding,
+            "condition": (f, *condition[1:]),
+            "switcher": (f, 2),
+        }
+        outputs: Shapes = {"x_next": stepped, "x0": stepped}
+        shapes[profile.unguided] = (inputs, outputs)
+        if config.guidance.used:
+            shapes[profile.guided] = ({**inputs, "guidance": (f,)}, outputs)
+    return shapes

@@ -1,0 +1,196 @@
+"""Which stages make the frames of a policy, and what a request must be for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gas_rt.avatar import Avatar
+from gas_rt.core import F32, OnLate, Request, Task
+from gas_rt.diffusion import (
+    ANCHOR_INDEX,
+    Anchor,
+    FrameSpec,
+    WindowPolicy,
+    guidance_of,
+    open_policy,
+)
+from gas_rt.engine import BundleConfig, DiffusionConfig, Graph
+from gas_rt.errors import InputError
+from gas_rt.field.rig import Rig
+from gas_rt.stream.conditioning import Conditioner, Conditioning, ConditionStage, Render
+from gas_rt.stream.decoding import DecodeStage
+from gas_rt.stream.denoising import DenoiseStage, WindowDenoiser
+from gas_rt.stream.field_stages import BodyStage, FieldStage
+from gas_rt.stream.stages import Chain, Stage
+
+__all__ = [
+    "CLIP_FRAMES_MAX",
+    "DiffusionRun",
+    "diffusion_check",
+    "diffusion_stages",
+    "field_stages",
+    "frames_at_once",
+]
+
+# `parity` holds a clip until its end, some 0.2 MB a frame in gas-mini: 0.8 GB, or 160 s at 25 fps.
+CLIP_FRAMES_MAX = 4096
+
+
+@dataclass(frozen=True)
+class DiffusionRun:
+    """What a session asks of stage 2.
+
+    Attributes
+    ----------
+    policy, steps : one of the bundle's window policies, and of its step counts.
+    task : of requests that don't say it.
+    seed : with a frame's index, what its noise is made from.
+    noise_period : frames this far apart share their noise; 20 is the release, None never.
+    """
+
+    policy: str
+    steps: int
+    task: Task = "pose"
+    seed: int = 0
+    noise_period: int | None = None
+
+
+def field_stages(rig: Rig, render: Render, *, threads: int) -> list[Stage]:
+    """The stages whose picture is the field's render."""
+    return [BodyStage(rig, threads=threads), FieldStage(render)]
+
+
+def diffusion_stages(
+    avatar: Avatar,
+    rig: Rig,
+    render: Render,
+    *,
+    config: BundleConfig,
+    graph: Callable[[str], Graph],
+    run: DiffusionRun,
+    threads: int,
+) -> list[Stage]:
+    """The stages of a diffusion policy: what feeds the denoiser, the denoiser, the decoder.
+
+    Every graph is loaded, and the anchor conditioned, before this returns.
+
+    Parameters
+    ----------
+    render : the field's render at the model's resolution; another one (a black one, say) shows
+        what stage 2 makes without the field.
+    graph : loads a graph of the bundle by name.
+    """
+    diffusion = config.diffusion
+    if diffusion is None:
+        raise InputError(
+            f"policy {run.policy!r}: the bundle has no stage 2; use policy 'field' or load another"
+        )
+    if avatar.latent is None or avatar.embedding is None:
+        raise InputError(
+            "avatar: holds no latent and embedding of its photo; enroll the photo again"
+        )
+    conditioner = Conditioner(
+        graph("conditioner"), render, side_px=config.resolution, threads=threads
+    )
+    policy, pinned = _opened(diffusion, avatar, rig, conditioner, run, threads)
+    profile = diffusion.policies[run.policy].profile
+    denoiser = WindowDenoiser(
+        unguided=graph(profile.unguided),
+        guided=graph(profile.guided) if diffusion.guidance.used else None,
+        reference=avatar.latent[None],
+        embedding=avatar.embedding[None],
+    )
+    scales = diffusion.guidance
+
+    def guidance(task: Task, request: Request) -> float:
+        return guidance_of(
+            task,
+            request.camera,
+            avatar.camera,
+            pose=scales.pose,
+            view_behind=scales.view_behind,
+        )
+
+    denoise = DenoiseStage(
+        policy,
+        denoiser,
+        pinned=pinned,
+        guidance_of=guidance,
+        task=run.task,
+        seed=run.seed,
+    )
+    # Two cores: what feeds the denoiser keeps up with it on one thread.
+    feed = Chain([BodyStage(rig, threads=threads), ConditionStage(conditioner)])
+    return [feed, denoise, DecodeStage(graph("vae_decoder"))]
+
+
+def _opened(
+    diffusion: DiffusionConfig,
+    avatar: Avatar,
+    rig: Rig,
+    conditioner: Conditioner,
+    run: DiffusionRun,
+    threads: int,
+) -> tuple[WindowPolicy, dict[Hashable, F32]]:
+    """The policy, and what it reads beside the requests' frames: a live one's anchor."""
+    schedule = diffusion.schedule(run.policy, steps=run.steps)
+    anchor: Anchor | None = None
+    pinned: dict[Hashable, F32] = {}
+    if run.policy != "parity" and schedule.window.anchor:
+        at_photo, _ = conditioner(rig.pose(avatar.pose, threads=threads), avatar.camera)
+        # Never stepped, so never guided.
+        frame = FrameSpec(ANCHOR_INDEX, ANCHOR_INDEX, run.task, run.seed, guidance=1.0)
+        anchor = Anchor(frame, _generated(diffusion, avatar, at_photo))
+        pinned[frame.handle] = at_photo.condition
+    policy = open_policy(
+        run.policy,
+        schedule,
+        latent_shape=diffusion.latent_shape,
+        anchor=anchor,
+        noise_period=run.noise_period,
+    )
+    return policy, pinned
+
+
+def _generated(diffusion: DiffusionConfig, avatar: Avatar, at_photo: Conditioning) -> F32:
+    """[C, h, w]: the photo's latent as stage 2 would generate it at the photo's pose and camera."""
+    assert avatar.latent is not None
+    latent = avatar.latent * np.float32(diffusion.latent_scale)
+    if diffusion.residual_std is None:
+        return latent
+    assert at_photo.base is not None
+    return (latent - at_photo.base) / np.float32(diffusion.residual_std)
+
+
+def frames_at_once(diffusion: DiffusionConfig, run: DiffusionRun) -> int:
+    """How many frames leave the denoiser together; `parity` gives them out as they are taken."""
+    if run.policy == "parity":
+        return 1
+    return diffusion.schedule(run.policy, steps=run.steps).window.chunk
+
+
+def diffusion_check(policy: str, *, on_late: OnLate) -> Callable[[Request, int], None]:
+    """What raises unless a request, with so many in flight before it, suits a diffusion policy."""
+    if policy == "parity" and on_late != "lossless":
+        raise InputError(
+            f"policy 'parity': needs the whole clip, on_late {on_late!r} drops poses; use "
+            "'lossless', or a live policy"
+        )
+
+    def check(request: Request, in_flight: int) -> None:
+        camera = request.camera
+        if camera.width != camera.height:
+            raise InputError(
+                f"camera: is {camera.width}×{camera.height}, policy {policy!r} makes square "
+                "pictures; give a square camera, or use policy 'field'"
+            )
+        if policy == "parity" and in_flight >= CLIP_FRAMES_MAX:
+            raise InputError(
+                f"policy 'parity': holds the clip until its end, at most {CLIP_FRAMES_MAX} "
+                "frames; finish() and begin another clip, or use policy 'sequential'"
+            )
+
+    return check

@@ -1,0 +1,178 @@
+"""The window policy at work: frames wait in it until the denoiser has made them clean."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from gas_rt.core import F32, Request, Task
+from gas_rt.diffusion import Call, FrameSpec, WindowPolicy
+from gas_rt.engine import Graph
+from gas_rt.stream.conditioning import Conditioning
+from gas_rt.stream.stages import Job
+
+__all__ = ["DenoiseStage", "Denoised", "WindowDenoiser"]
+
+log = logging.getLogger("gas_rt")
+
+
+@dataclass(frozen=True, eq=False)
+class Denoised:
+    """A frame that left the policy.
+
+    Attributes
+    ----------
+    latent : [C, h, w] as generated; None if the denoiser failed on it.
+    conditioning : its own.
+    """
+
+    latent: F32 | None
+    conditioning: Conditioning
+
+
+@dataclass(frozen=True, eq=False)
+class WindowDenoiser:
+    """The denoiser of one avatar: runs a policy's call on the graph that it needs.
+
+    Attributes
+    ----------
+    unguided, guided : the graph without and with the second branch; `guided` is None where no
+        frame is ever guided.
+    reference, embedding : [1, C, h, w] unscaled and [1, D], the photo's.
+    """
+
+    unguided: Graph
+    guided: Graph | None
+    reference: F32
+    embedding: F32
+
+    def __call__(self, call: Call, condition: F32) -> tuple[F32, F32]:
+        """x_next and x0 [F, C, h, w] of a call whose frames have `condition` [F, C0, h, w]."""
+        inputs = {
+            "x": call.x,
+            "sigma": call.sigma,
+            "sigma_next": call.sigma_next,
+            "reference": self.reference,
+            "embedding": self.embedding,
+            "condition": condition,
+            "switcher": call.switcher,
+        }
+        guidance = call.guidance
+        if (guidance == 1).all():
+            out = self.unguided.run(inputs)
+        else:
+            assert self.guided is not None, "a frame is guided, but guidance is 1 in the bundle"
+            out = self.guided.run({**inputs, "guidance": guidance})
+        return out["x_next"], out["x0"]
+
+
+class DenoiseStage:
+    """Admits conditioned jobs to a policy, runs the calls it asks for, hands on what is clean.
+
+    A frame's conditioning is kept while a window can still read it. An answer that is not finite
+    costs the frames the policy holds: they go on as the field's picture, and it starts anew.
+
+    `pinned` holds the conditions [C0, h, w] of frames that are no request's, by handle: the
+    anchor's. `guidance_of` says how strongly a request of a task is guided; `task` is that of
+    requests that don't say theirs.
+    """
+
+    name = "denoise"
+
+    def __init__(
+        self,
+        policy: WindowPolicy,
+        denoiser: WindowDenoiser,
+        *,
+        pinned: Mapping[Hashable, F32],
+        guidance_of: Callable[[Task, Request], float],
+        task: Task,
+        seed: int,
+    ) -> None:
+        self.restarts = 0
+        self._policy = policy
+        self._denoiser = denoiser
+        self._guidance_of = guidance_of
+        self._task = task
+        self._seed = seed
+        self._pinned = dict(pinned)
+        self._conditions = dict(self._pinned)
+        self._jobs: dict[int, Job] = {}  # by frame index: admitted and not final
+        self._spent_ns: dict[int, float] = {}
+
+    def process(self, job: Job) -> Iterator[Job | None]:
+        """The jobs that are clean now, with a `Denoised`."""
+        conditioning = job.payload
+        assert isinstance(conditioning, Conditioning)
+        task = job.request.task or self._task
+        frame = FrameSpec(
+            index=job.index,
+            handle=job.index,
+            task=task,
+            seed=self._seed,
+            guidance=self._guidance_of(task, job.request),
+        )
+        self._policy.admit(frame)
+        self._conditions[job.index] = conditioning.condition
+        self._jobs[job.index], self._spent_ns[job.index] = job, 0.0
+        yield from self._run()
+
+    def finish(self) -> Iterator[Job | None]:
+        """What the policy still holds."""
+        if self._jobs:
+            self._policy.end()
+            yield from self._run()
+
+    def reset(self) -> None:
+        """Drop every frame; the next one begins a new stream."""
+        self._policy.reset()
+        self._conditions = dict(self._pinned)
+        self._jobs.clear()
+        self._spent_ns.clear()
+
+    def close(self) -> None:
+        """Let go of the frames."""
+        self.reset()
+
+    def _run(self) -> Iterator[Job | None]:
+        while (call := self._policy.next_call()) is not None:
+            yield None
+            start = time.perf_counter_ns()
+            condition = np.stack([self._conditions[handle] for handle in call.handles])
+            x_next, x0 = self._denoiser(call, condition)
+            self._share(call, time.perf_counter_ns() - start)
+            if not (np.isfinite(x_next).all() and np.isfinite(x0).all()):
+                yield from self._fall_back(call)
+                return
+            for final in self._policy.complete(call, x_next, x0):
+                yield self._left(final.frame.index, final.latent)
+            readable = {frame.handle for frame in self._policy.readable} | self._pinned.keys()
+            self._conditions = {h: c for h, c in self._conditions.items() if h in readable}
+
+    def _share(self, call: Call, elapsed_ns: int) -> None:
+        """Charge a call to the frames in it that it brings forward, each the same."""
+        moved = {frame.index for frame in call.frames} & self._jobs.keys()
+        for index in moved:
+            self._spent_ns[index] += elapsed_ns / len(moved)
+
+    def _left(self, index: int, latent: F32 | None) -> Job:
+        job = self._jobs.pop(index)
+        elapsed_ns = round(self._spent_ns.pop(index))
+        return job.after(self.name, Denoised(latent, job.payload), elapsed_ns=elapsed_ns)
+
+    def _fall_back(self, call: Call) -> Iterator[Job]:
+        self.restarts += 1
+        if self.restarts == 1:
+            log.warning(
+                "denoise: call %d made NaN or infinity; its frames show the field and the policy "
+                "starts anew (said once; run with precision 'fp32' if it goes on)",
+                call.number,
+            )
+        lost = self._policy.reset()
+        self._conditions = dict(self._pinned)
+        for frame in lost:
+            yield self._left(frame.index, None)
