@@ -18,7 +18,7 @@ import torch
 import gas_rt
 from gas_rt.body import BodyModel
 from gas_rt.diffusion import explicit_sigmas
-from gas_rt.errors import GasRtError
+from gas_rt.errors import GasRtError, InputError
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.diffusion.checkpoint import open_checkpoint as open_denoiser
 from reference.diffusion.picture import PictureDecoder
@@ -27,14 +27,15 @@ from reference.diffusion.windows import WindowConfig
 from reference.evaluate import fields, stage2
 from reference.evaluate.cases import PERIOD, Case, loop_case, motion_case, view_case
 from reference.evaluate.judge import evaluate, speed, steadiness, summary
+from reference.evaluate.live import Streamed
 from reference.evaluate.shown import Show
 from reference.metrics import SEEN_DEG
 
 __all__ = ["main"]
 
 SCHEMA_VERSION = 2
-FIELD_RENDERERS = ("teacher", "exact", "baked", "fast")
-STAGE2_RENDERERS = ("torch",)
+FIELD_RENDERERS = ("teacher", "exact", "baked", "fast", "runtime")
+STAGE2_RENDERERS = ("runtime", "torch")
 AUTOENCODER = Path("reference/checkpoints/autoencoder-mini.pt")
 
 
@@ -86,30 +87,32 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--renderer",
-        choices=[*FIELD_RENDERERS, *STAGE2_RENDERERS],
-        help="what shows them: of the field (baked unless given) or of stage 2 (torch)",
+        choices=[*FIELD_RENDERERS, "torch"],
+        help="of the field all but torch, baked unless given; of stage 2 runtime, a session of the "
+        "bundle, or torch, which is the one with a --checkpoint: that on the bundle's baked fields",
     )
     parser.add_argument("--bundle", default="engines/gas-mini", help="body and baked fields")
     parser.add_argument("--avatars", type=Path, metavar="DIR", help="keeps people once enrolled")
     parser.add_argument("--sheet", type=Path, help="PNG: truth above what was shown, per clip")
     parser.add_argument("--json", action="store_true", help="one document on stdout")
     parser.add_argument("--rows", action="store_true", help="every frame's figures in it")
-    two = parser.add_argument_group("stage 2")
-    two.add_argument("--policy", choices=stage2.POLICIES, default="diagonal")
-    two.add_argument("--checkpoint", type=Path, help="of the UNet; for teacher, of stage 1")
-    two.add_argument("--autoencoder", type=Path, default=AUTOENCODER)
-    two.add_argument("--refiner", type=Path, help="its checkpoint; without it nothing is refined")
-    two.add_argument("--steps", type=int, help="(as trained)")
+    parser.add_argument("--policy", choices=stage2.POLICIES, help="of stage 2 (diagonal)")
+    parser.add_argument("--steps", type=int, help="of stage 2 (the bundle's; as trained)")
+    parser.add_argument("--noise-seed", type=int, default=0)
+    parser.add_argument("--checkpoint", type=Path, help="for torch: the UNet; teacher: stage 1")
+    two = parser.add_argument_group("stage 2 in torch")
+    two.add_argument("--autoencoder", type=Path, help=f"({AUTOENCODER})")
+    two.add_argument("--refiner", type=Path, help="without it nothing is refined")
     two.add_argument("--sigmas", type=_sigmas, metavar="LIST", help="explicit levels, with the end")
-    two.add_argument("--guidance", type=_guidance, default="on", help="on, off or POSE,VIEW_BEHIND")
-    two.add_argument("--noise-seed", type=int, default=0)
+    two.add_argument("--guidance", type=_guidance, help="on, off or POSE,VIEW_BEHIND (on: 2,2)")
     return parser
 
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Complete the arguments, or exit with code 2."""
     allowed = FIELD_RENDERERS if args.stage == "field" else STAGE2_RENDERERS
-    args.renderer = args.renderer or ("baked" if args.stage == "field" else "torch")
+    usual = "baked" if args.stage == "field" else "torch" if args.checkpoint else "runtime"
+    args.renderer = args.renderer or usual
     if args.renderer not in allowed:
         parser.error(
             f"--renderer: stage {args.stage} is shown by {', '.join(allowed)}, got {args.renderer}"
@@ -128,6 +131,14 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error("--checkpoint: give it with --renderer teacher or torch, and only then")
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps: expected at least 1, got {args.steps}")
+    if args.stage == "field" and (args.policy or args.steps):
+        parser.error("--policy, --steps: are stage 2's; leave them out, or choose another --stage")
+    for name in ("autoencoder", "refiner", "sigmas", "guidance"):
+        if args.renderer != "torch" and getattr(args, name) is not None:
+            parser.error(f"--{name}: is for --renderer torch; a bundle has its own")
+    args.policy = args.policy or "diagonal"
+    args.autoencoder = args.autoencoder or AUTOENCODER
+    args.guidance = args.guidance or stage2.Strength()
     if args.sigmas and args.steps not in (None, len(args.sigmas) - 1):
         parser.error(f"--steps: --sigmas has {len(args.sigmas) - 1}, got {args.steps}")
 
@@ -147,15 +158,34 @@ def _show(args: argparse.Namespace, body: BodyModel) -> tuple[Show, dict[str, An
     in_torch = {"backend": {"actual": "torch", "precision": "fp32", "threads": threads}}
     if args.renderer == "teacher":
         return fields.shown_by(fields.teacher(args.checkpoint, body)), in_torch
-    if args.stage == "no-nerf":
+    if args.stage == "no-nerf" and args.renderer == "torch":
         return _stage2(args, body, None, in_torch)
     model = gas_rt.load(args.bundle, threads=threads)
     avatars = fields.Avatars(model, args.avatars)
+    if args.renderer == "runtime":
+        return _streamed(args, avatars, threads)
     if args.renderer == "torch":
         # What the runtime renders live, and so what stage 2 will be given there.
         return _stage2(args, body, fields.runtime(avatars, "fast"), in_torch)
     enrol = fields.runtime(avatars, args.renderer)
     return fields.shown_by(enrol), {"backend": vars(model.backend) | {"threads": threads}}
+
+
+def _streamed(
+    args: argparse.Namespace, avatars: fields.Avatars, threads: int
+) -> tuple[Show, dict[str, Any]]:
+    model = avatars.model
+    policy, steps = "field" if args.stage == "field" else args.policy, 0
+    if known := model.steps(policy):
+        steps = args.steps or model.parts.bundle.config.diffusion.usual_steps(policy)
+        if steps not in known:
+            raise InputError(
+                f"--steps: policy {policy} takes {', '.join(map(str, known))} steps in bundle "
+                f"{model.name}, got {steps}"
+            )
+    show = Streamed(avatars, policy, steps, seed=args.noise_seed, nerf=args.stage != "no-nerf")
+    backend = vars(model.backend) | {"threads": threads}
+    return show, {"backend": backend, "policy": policy, "steps": steps}
 
 
 def _stage2(
@@ -172,7 +202,9 @@ def _stage2(
             f"{wanted}; give the autoencoder that the UNet's clips were encoded with"
         )
     refiner = None if args.refiner is None else open_refiner(args.refiner)
-    sigmas = args.sigmas or stage2.levels(windows, args.steps or len(windows.live_sigmas))
+    sigmas = args.sigmas or stage2.levels(
+        windows, args.steps or len(windows.live_sigmas), policy=args.policy
+    )
     show = stage2.Generator(
         model=model,
         decoder=PictureDecoder(autoencoder, model.config, refiner).eval(),

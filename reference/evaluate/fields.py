@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gas_rt.avatar import Avatar
 from gas_rt.body import BodyFit, BodyModel
 from gas_rt.core import Camera, Pose
+from gas_rt.errors import FileError
 from gas_rt.field.render import RenderMode
 from gas_rt.model import Model
 from reference.data import Geometry
@@ -56,10 +57,13 @@ class Avatars:
         # An avatar belongs to the bundle that made it.
         mark = self.model.parts.bundle.fingerprint[:12]
         path = self._folder / f"{case.seed}-{mark}.avatar"
-        if not path.exists():
+        try:
+            return self.model.open_avatar(path)
+        except FileError:  # not there yet, or of another format
             self._folder.mkdir(parents=True, exist_ok=True)
-            self.model.enroll(photo.rgb, fit, photo.mask).save(path)
-        return self.model.open_avatar(path)
+            avatar = self.model.enroll(photo.rgb, fit, photo.mask)
+            avatar.save(path)
+            return avatar
 
 
 def teacher(checkpoint: Path, body: BodyModel) -> Enrol:

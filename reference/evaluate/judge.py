@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,7 @@ def evaluate(
         print(_line(case, found, shown), file=sys.stderr, flush=True)
         if sheet is not None:
             strips += _strips(case, shown)
-        empty = np.zeros((len(case), 0), np.float32)
-        timed.append(Shown(empty, shown.first_frame_s, shown.first_frame_poses, shown.seconds))
+        timed.append(replace(shown, pictures=shown.pictures[:, :0], renders=None))
     if sheet is not None and strips:
         sheet.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.concatenate(strips)).save(sheet, optimize=True)
@@ -78,15 +79,22 @@ def summary(rows: list[Row]) -> dict[str, Any]:
 
 
 def speed(shown: list[Shown]) -> dict[str, Any]:
-    """Frames per second, and how long and how many poses the first frame took; means over clips."""
+    """Frames per second, and how long and how many poses the first frame took; means over clips.
+
+    A rate is that of whole clips, the wait for the first frame included.
+    """
     frames = sum(len(s.pictures) for s in shown)
-    return {
+    levels: Counter[str] = Counter()
+    for one in shown:
+        levels.update(one.levels)
+    found = {
         "first_frame": {
             "ms": round(1e3 * float(np.mean([s.first_frame_s for s in shown])), 1),
             "poses": round(float(np.mean([s.first_frame_poses for s in shown])), 1),
         },
         "fps": round(frames / sum(s.seconds for s in shown), 2),
     }
+    return found | ({"level": dict(levels)} if levels else {})
 
 
 def steadiness(case: Case, shown: Shown) -> dict[str, Any]:

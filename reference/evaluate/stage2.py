@@ -23,9 +23,9 @@ from gas_rt.diffusion import (
     FrameSpec,
     Schedule,
     WindowPolicy,
-    azimuth_between,
     explicit_sigmas,
     frame_noise,
+    guidance_of,
     karras_sigmas,
     open_policy,
     switcher,
@@ -58,19 +58,20 @@ class Strength:
 
     def of(self, case: Case, camera: Camera) -> float:
         """The guidance of one frame."""
-        if case.task == "pose":
-            return self.pose
-        turn = azimuth_between(camera, case.photo.camera) / np.pi
-        return 1 + (self.view_behind - 1) * float(turn)
+        photo = case.photo.camera
+        return guidance_of(case.task, camera, photo, pose=self.pose, view_behind=self.view_behind)
 
 
-def levels(windows: WindowConfig, steps: int) -> tuple[float, ...]:
-    """[steps + 1] noise levels: those the model was trained on, else Karras' between their ends."""
-    trained = windows.live_sigmas
+def levels(windows: WindowConfig, steps: int, *, policy: str) -> tuple[float, ...]:
+    """[steps + 1] noise levels: those the model was trained on, else Karras' between their ends.
+
+    They end as a bundle's do: at 0 in `parity`, else where finished frames serve as context.
+    """
+    trained, end = windows.live_sigmas, 0.0 if policy == "parity" else SIGMA_MIN
     if steps == len(trained):
-        return explicit_sigmas([*trained, SIGMA_MIN])
+        return explicit_sigmas([*trained, end])
     spaced = karras_sigmas(steps, sigma_min=trained[-1], sigma_max=trained[0])
-    return explicit_sigmas([*spaced[:-1], SIGMA_MIN])
+    return explicit_sigmas([*spaced[:-1], end])
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +199,8 @@ class Generator:
 
     def _policy(self, case: Case, told: Conditions) -> WindowPolicy:
         clean = self.model.centre(told.reference, told.nerf[:1])[0]
-        strength = self.strength.of(case, case.photo.camera)
-        frame = FrameSpec(ANCHOR_INDEX, 0, case.task, self.seed, strength)
+        # Never stepped, so never guided.
+        frame = FrameSpec(ANCHOR_INDEX, 0, case.task, self.seed, guidance=1.0)
         chunk = SEQUENTIAL_CHUNK if self.policy == "sequential" else self.windows.chunk
         window = Window(
             anchor=1, context=self.windows.context, chunk=chunk, steps=len(self.sigmas) - 1

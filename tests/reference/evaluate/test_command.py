@@ -149,6 +149,9 @@ def test_an_autoencoder_of_another_size_is_named(checkpoints, capsys):
         ["--guidance", "strong"],
         ["--sigmas", "1,2"],
         ["--steps", "0"],
+        ["--stage", "field", "--policy", "parity"],
+        ["--stage", "full", "--guidance", "off"],
+        ["--stage", "full", "--renderer", "runtime", "--checkpoint", "x"],
         ["--stage", "full", "--checkpoint", "x", "--steps", "2", "--sigmas", "9,1,0.5,0"],
     ],
 )
@@ -157,6 +160,40 @@ def test_bad_arguments_are_usage_errors(arguments, capsys):
         command.main(arguments)
     assert error.value.code == 2
     assert "error:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("arguments", "steps"), [([], 3), (["--steps", "2"], 2)])
+def test_the_runtime_shows_stage_2_by_the_bundles_steps(
+    monkeypatch, squares, capsys, diffusion_folder, arguments, steps
+):
+    made = []
+
+    def show(self, case):
+        made.append(self)
+        return Shown(case.rgb.astype(np.float32) / 255, 0.1, 2, 1.0, levels={"full": 3, "field": 1})
+
+    monkeypatch.setattr(command.Streamed, "__call__", show)
+    common = ("--seeds", "950000:950001", "--views", "4", "--motions", "0", "--policy", "parity")
+    given = [*common, *arguments, "--bundle", str(diffusion_folder), "--json"]
+    assert command.main(["--stage", "full", *given]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["renderer"], found["policy"], found["steps"]) == ("runtime", "parity", steps)
+    assert found["level"] == {"full": 3, "field": 1}
+    assert found["backend"]["actual"] == "openvino"
+    assert made[0].nerf
+    assert command.main(["--stage", "no-nerf", *given]) == 0
+    assert not made[1].nerf
+
+
+def test_steps_that_the_bundle_lacks_are_named(diffusion_folder, capsys):
+    arguments = ["--stage", "full", "--policy", "parity", "--steps", "7"]
+    assert command.main([*arguments, "--bundle", str(diffusion_folder)]) == 1
+    assert "parity takes 2, 3 steps" in capsys.readouterr().err
+
+
+def test_a_bundle_without_stage_2_is_an_error(toy_folder, capsys):
+    assert command.main(["--stage", "no-nerf", "--bundle", str(toy_folder)]) == 1
+    assert "policy 'diagonal'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
