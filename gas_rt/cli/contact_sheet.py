@@ -101,11 +101,10 @@ def _output(
 
 
 def _caption(clip: Truth, frame: int, avatar: Avatar) -> str:
-    from gas_rt.diffusion import azimuth_between
-
     if clip.task == "view":
-        turn = math.degrees(azimuth_between(clip.requests[frame].camera, avatar.camera))
-        return f"view {turn:.0f}°"
+        looks = (clip.requests[frame].camera.rotation[2], avatar.camera.rotation[2])
+        heading, start = (math.atan2(float(look[0]), float(look[2])) for look in looks)
+        return f"view {math.degrees(heading - start) % 360:.0f}°"
     return f"pose {frame / TRUTH_FPS:.2f} s"
 
 
