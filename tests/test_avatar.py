@@ -235,6 +235,75 @@ def test_teacher_features_of_another_shape(file: Path, toy_model: Model) -> None
         toy_model.open_avatar(file)
 
 
+@pytest.fixture
+def diffusion_file(diffusion_avatar: Avatar, tmp_path: Path) -> Path:
+    diffusion_avatar.save(tmp_path / "d.avatar")
+    return tmp_path / "d.avatar"
+
+
+def test_the_photo_of_stage_2_survives_the_file(
+    diffusion_model: Model, diffusion_avatar: Avatar, diffusion_file: Path
+) -> None:
+    opened = diffusion_model.open_avatar(diffusion_file)
+    for name in ("latent", "embedding"):
+        stored, kept = getattr(opened, name), getattr(diffusion_avatar, name)
+        np.testing.assert_array_equal(stored, kept)
+        assert stored.dtype == np.float32
+
+
+def test_a_bundle_without_stage_2_stores_none(avatar: Avatar, file: Path) -> None:
+    assert (avatar.latent, avatar.embedding) == (None, None)
+    assert not any("latent" in name for name in load_file(file))
+
+
+def test_files_of_the_first_format_are_refused(file: Path) -> None:
+    rewritten(file, change_metadata("format_version", 1))
+    with pytest.raises(FileError, match=r"avatar format 1, .* reads 2; enroll the photo again"):
+        Avatar.open(file)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (change_tensor("reference.latent", None), "missing or unknown: reference.latent"),
+        (change_tensor("reference.embedding", None), "missing or unknown: reference.embedding"),
+        (change_tensor("reference.latent", poisoned), "'reference.latent' holds NaN"),
+        (
+            change_tensor("reference.latent", lambda a: a[0]),
+            r"reference\.latent has shape \[8, 8\], bundle toy 0\.0\.1 makes \[4, 8, 8\]",
+        ),
+        (
+            change_tensor("reference.embedding", lambda a: a[:-1]),
+            r"reference\.embedding has shape \[2\], .* makes \[3\]",
+        ),
+        (
+            change_tensor("reference.latent", lambda a: a.astype(np.float16)),
+            "'reference.latent' is float16, expected F32",
+        ),
+    ],
+)
+def test_a_damaged_photo_of_stage_2_is_named(
+    diffusion_file: Path,
+    diffusion_model: Model,
+    change: Callable[[dict[str, np.ndarray], dict[str, str]], None],
+    message: str,
+) -> None:
+    rewritten(diffusion_file, change)
+    with pytest.raises(FileError, match=message):
+        diffusion_model.open_avatar(diffusion_file)
+
+
+def test_a_bundle_with_stage_2_wants_its_tensors(
+    diffusion_file: Path, diffusion_model: Model
+) -> None:
+    def without(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+        del tensors["reference.latent"], tensors["reference.embedding"]
+
+    rewritten(diffusion_file, without)
+    with pytest.raises(FileError, match=r"reference\.latent has shape None, .* enroll the photo"):
+        diffusion_model.open_avatar(diffusion_file)
+
+
 def test_an_avatar_of_another_bundle(
     toy_folder: Path, avatar: Avatar, file: Path, tmp_path: Path
 ) -> None:

@@ -96,11 +96,11 @@ def _graph(
     outputs: Mapping[str, list[int]],
     constants: Mapping[str, Any],
 ) -> onnx.ModelProto:
-    """Nodes as (operator, "inputs", output, attributes)."""
+    """Nodes as (operator, "inputs", output, attributes); two spaces leave an input out."""
     made = []
     for operator, given, output, *attributes in nodes:
         extra = attributes[0] if attributes else {}
-        made.append(helper.make_node(operator, given.split(), [output], **extra))
+        made.append(helper.make_node(operator, given.split(" "), [output], **extra))
     initializers = [
         constant(key, value, np.int64 if np.asarray(value).dtype.kind == "i" else np.float32)
         for key, value in constants.items()
@@ -174,27 +174,37 @@ def vae_decoder_graph(residual_std: float | None) -> onnx.ModelProto:
         "high": 1.0,
         "sizes": [1.0, 1.0, float(POOL), float(POOL)],
     }
-    scaled = "latents"
-    if residual_std is not None:
-        inputs["base"] = PLANE
+    shown = "decoded"
+    if residual_std is None:
+        nodes += _decode("latents", "decoded")
+    else:
+        inputs |= {"base": PLANE, "render": PICTURE}
         constants["std"] = residual_std
-        nodes = [("Mul", "latents std", "beyond"), ("Add", "beyond base", "whole")]
-        scaled = "whole"
-    nodes += [
-        ("Div", f"{scaled} scale", "unscaled"),
-        ("Slice", "unscaled zero three axis_1", "rgb"),
-        ("Clip", "rgb low high", "clipped"),
+        nodes += [
+            ("Mul", "latents std", "beyond"),
+            ("Add", "beyond base", "whole"),
+            *_decode("whole", "decoded"),
+            *_decode("base", "again"),
+            ("Sub", "decoded again", "generated"),
+            ("Add", "render generated", "joined"),
+        ]
+        shown = "joined"
+    nodes.append(("Clip", f"{shown} low high", "picture"))
+    return _graph("vae_decoder", nodes, inputs, {"picture": PICTURE}, constants)
+
+
+def _decode(given: str, output: str) -> list[Any]:
+    """[1, 4, h, w] scaled → [1, 3, S, S]: colours, repeated."""
+    repeat = {
+        "mode": "nearest",
+        "nearest_mode": "floor",
+        "coordinate_transformation_mode": "asymmetric",
+    }
+    return [
+        ("Div", f"{given} scale", f"{output}_unscaled"),
+        ("Slice", f"{output}_unscaled zero three axis_1", f"{output}_rgb"),
+        ("Resize", f"{output}_rgb  sizes", output, repeat),
     ]
-    repeat = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
-    resize = helper.make_node(
-        "Resize", ["clipped", "", "sizes"], ["picture"], nearest_mode="floor", **repeat
-    )
-    model = _graph("vae_decoder", nodes, inputs, {"clipped": [1, 3, *LATENT[1:]]}, constants)
-    model.graph.node.append(resize)
-    del model.graph.output[:]
-    model.graph.output.append(tensor("picture", PICTURE))
-    onnx.checker.check_model(model)
-    return model
 
 
 def denoiser_graph(frames: int, *, guided: bool) -> onnx.ModelProto:
@@ -288,13 +298,12 @@ def condition_of(render: F32, normals: F32) -> F32:
     return np.concatenate([pooled(render), pooled(normals)])
 
 
-def decoded(latent: F32, base: F32 | None, residual_std: float | None) -> F32:
-    """[C, h, w] as generated → [S, S, 3] in [-1, 1]."""
+def decoded(latent: F32, render: F32, residual_std: float | None) -> F32:
+    """[C, h, w] as generated, and the field's render [S, S, 3] → [S, S, 3], both in [-1, 1]."""
     if residual_std is not None:
-        assert base is not None
-        latent = latent * residual_std + base
-    rgb = np.clip(latent[:3] / SCALE, -1, 1).transpose(1, 2, 0)
-    return rgb.repeat(POOL, 0).repeat(POOL, 1)
+        latent = latent * residual_std
+    rgb = (latent[:3] / SCALE).transpose(1, 2, 0).repeat(POOL, 0).repeat(POOL, 1)
+    return np.clip(rgb if residual_std is None else rgb + render, -1, 1)
 
 
 class ToyDenoiser:

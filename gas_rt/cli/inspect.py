@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,19 @@ def add_parser(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what the file is."""
     found = {"schema_version": 1, "file": args.file, **describe(Path(args.file))}
-    width = max(len(key) for key in found)
-    lines = [f"{key:{width}}  {shown(value)}" for key, value in found.items() if value is not None]
-    emit(args, found, "\n".join(lines[1:]))
+    rows = list(_rows(found))
+    width = max(len(key) for key, _ in rows)
+    emit(args, found, "\n".join(f"{key:{width}}  {text}" for key, text in rows[1:]))
     return 0
+
+
+def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """One line of text per value; one per entry where a value holds objects."""
+    for key, value in found.items():
+        if isinstance(value, dict) and any(isinstance(v, dict) for v in value.values()):
+            yield from ((f"{key} {name}", shown(entry)) for name, entry in value.items())
+        elif value is not None:
+            yield key, shown(value)
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def _diffusion(config: DiffusionConfig | None) -> dict[str, Any]:
         "default": {"policy": config.default_policy, "steps": config.default_steps},
         "sigmas": {
             name: {
-                str(steps): [round(sigma, 6) for sigma in schedule.sigmas]
+                f"{steps} steps": [round(sigma, 6) for sigma in schedule.sigmas]
                 for steps, schedule in sorted(policy.schedules.items())
             }
             for name, policy in config.policies.items()

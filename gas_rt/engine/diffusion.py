@@ -84,7 +84,7 @@ class DiffusionConfig:
     latent_shape : (C, h, w).
     embedding_channels, condition_channels : D of the picture's token, C0 of a frame's condition.
     residual_std : None where latents are generated as they are. Else what is generated is what
-        they have beyond the field render's, divided by this.
+        they have beyond the field render's, divided by this, and the decoder adds it to the render.
     latent_scale : latents are multiplied by this before either.
     profiles, policies : by name.
     default_policy, default_steps : what a session uses that names neither.
@@ -261,7 +261,9 @@ def _graph_shapes(config: DiffusionConfig, side_px: int) -> dict[str, tuple[Shap
     picture, latents = (1, 3, side_px, side_px), (1, *config.latent_shape)
     embedding = (1, config.embedding_channels)
     h, w = config.latent_shape[1:]
-    base: Shapes = {} if config.residual_std is None else {"base": latents}
+    centred = config.residual_std is not None
+    base: Shapes = {"base": latents} if centred else {}
+    render: Shapes = {"render": picture} if centred else {}
     condition = (1, config.condition_channels, h, w)
     shapes: dict[str, tuple[Shapes, Shapes]] = {
         "image_encoder": ({"picture": picture}, {"embedding": embedding}),
@@ -270,7 +272,7 @@ def _graph_shapes(config: DiffusionConfig, side_px: int) -> dict[str, tuple[Shap
             {"render": picture, "normals": picture},
             {"condition": condition, **base},
         ),
-        "vae_decoder": ({"latents": latents, **base}, {"picture": picture}),
+        "vae_decoder": ({"latents": latents, **base, **render}, {"picture": picture}),
     }
     for profile in {id(p.profile): p.profile for p in config.policies.values()}.values():
         f = profile.frames

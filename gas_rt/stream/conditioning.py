@@ -28,14 +28,21 @@ class Conditioning:
     Attributes
     ----------
     condition : [C0, h, w].
-    base : [C, h, w], what is generated comes on top of it; None where latents are generated whole.
-    rgb, alpha : [S, S, 3] and [S, S], the field's render.
+    base : [C, h, w] latents of the render, on which what is generated comes; None where latents
+        are generated whole.
+    rgb, alpha : [S, S, 3] and [S, S], the field's render. In bytes, as training saw it and
+        because a policy may hold a whole clip's.
     """
 
     condition: F32
     base: F32 | None
     rgb: U8
     alpha: U8
+
+    @property
+    def render(self) -> F32:
+        """[1, 3, S, S] in [-1, 1]: the render as graphs read it."""
+        return _render(self.rgb)
 
 
 class Conditioner:
@@ -53,16 +60,20 @@ class Conditioner:
         """The conditioning, and the ns that field, normal map and graph took."""
         camera = camera.resized(width=self._side_px, height=self._side_px)
         start = time.perf_counter_ns()
-        rgb, alpha = self._render(posed.shell, camera)
+        rgb, alpha = to_uint8(*self._render(posed.shell, camera))
         rendered = time.perf_counter_ns()
         body = posed.body
         normals, _ = render_normals(body.vertices, body.faces, camera, threads=self._threads)
         shaded = time.perf_counter_ns()
-        out = self._graph.run({"render": _planes(rgb * 2 - 1), "normals": _planes(normals)})
+        out = self._graph.run({"render": _render(rgb), "normals": _planes(normals)})
         base = out["base"][0] if "base" in out else None
-        made = Conditioning(out["condition"][0], base, *to_uint8(rgb, alpha))
+        made = Conditioning(out["condition"][0], base, rgb, alpha)
         done = time.perf_counter_ns()
         return made, (rendered - start, shaded - rendered, done - shaded)
+
+
+def _render(rgb: U8) -> F32:
+    return _planes(rgb.astype(np.float32) * np.float32(2 / 255) - 1)
 
 
 def _planes(picture: F32) -> F32:

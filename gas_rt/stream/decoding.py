@@ -61,7 +61,9 @@ class DecodeStage:
 
 def _inputs(latent: F32, field: Conditioning) -> dict[str, F32]:
     inputs = {"latents": latent[None]}
-    return inputs if field.base is None else {**inputs, "base": field.base[None]}
+    if field.base is None:
+        return inputs
+    return {**inputs, "base": field.base[None], "render": field.render}
 
 
 def joined_alpha(rgb: U8, field_alpha: U8) -> U8:
@@ -76,7 +78,8 @@ def joined_alpha(rgb: U8, field_alpha: U8) -> U8:
     brightest = rgb.max(2).astype(np.float32)
     ramp = (brightest - BLACK_MAX) * np.float32(255 / (COVERED_MIN - BLACK_MAX))
     seen = np.clip(ramp + np.float32(0.5), 0, 255).astype(np.uint8)
-    return np.maximum(seen, field_alpha)
+    joined: U8 = np.maximum(seen, field_alpha)
+    return joined
 
 
 def _resized(picture: Picture, width: int, height: int) -> Picture:

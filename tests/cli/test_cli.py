@@ -143,6 +143,67 @@ def test_render_an_orbit(
     assert json.loads(report.read_text())["runs"][0]["task"] == "view"
 
 
+@pytest.fixture(scope="module")
+def diffusion_file(diffusion_avatar: Avatar, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("avatar") / "d.avatar"
+    diffusion_avatar.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "policy", "steps"),
+    [
+        ([], "diagonal", 3),
+        (["--policy", "sequential", "--steps", 1, "--seed", 7], "sequential", 1),
+        (["--policy", "parity", "--steps", 2], "parity", 2),
+        (["--policy", "field"], "field", 0),
+    ],
+)
+def test_render_with_a_window_policy(
+    diffusion_folder: Path,
+    diffusion_file: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    flags: list[object],
+    policy: str,
+    steps: int,
+) -> None:
+    film = tmp_path / "o.mp4"
+    call = ("--orbit", "-o", film, "--size", 64, "--frames", 7, "--json", *flags)
+    assert gas_rt("render", diffusion_file, *call, *model_flags(diffusion_folder)) == 0
+    (run,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (run["policy"], run["steps"], run["frames"]) == (policy, steps, 7)
+    assert run["resolution"] == [64, 64]
+    assert run["level"] == {
+        "full": 7 * (policy != "field"),
+        "fewer_steps": 0,
+        "field": 7 * (policy == "field"),
+        "held": 0,
+    }
+    assert ("denoise" in run["stages_ms"]) == (policy != "field")
+    assert len(film_frames(film)) == 7
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--policy", "magic"], "policy 'magic': bundle toy 0.0.1 supports field, diagonal"),
+        (["--steps", "9"], "steps: policy 'diagonal' of this bundle takes 3, got 9"),
+        (["--seed", "-1"], "seed: expected a whole number of at least 0"),
+    ],
+)
+def test_bad_policy_flags(
+    diffusion_folder: Path,
+    diffusion_file: Path,
+    tmp_path: Path,
+    capsys: Capture,
+    flags: list[str],
+    message: str,
+) -> None:
+    base = ("--orbit", "-o", tmp_path / "o.mp4", *model_flags(diffusion_folder))
+    assert message in refused(capsys, "render", diffusion_file, *base, *flags)
+
+
 def short_motion(tmp_path: Path, **change: Any) -> Path:
     arrays: dict[str, Any] = {
         "poses": np.zeros((4, 72), np.float32),
@@ -342,6 +403,32 @@ def test_the_demo_refuses_before_it_enrols(
     assert message in line
 
 
+@pytest.mark.usefixtures("quick")
+def test_demo_with_a_window_policy(
+    diffusion_folder: Path,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Capture,
+) -> None:
+    for name, value in {
+        "FILM_SIDE": 256,
+        "FPS": 200.0,
+        "ORBIT_FRAMES": 5,
+        "MOTION_FRAMES": 5,
+        "SPEED_FRAMES": 4,
+        "SPEED_SIDES": (32,),
+    }.items():
+        monkeypatch.setattr(f"gas_rt.cli.demo.{name}", value)
+    out = tmp_path / "out"
+    flags = ("--person", files, "--out", out, "--json", *model_flags(diffusion_folder))
+    assert gas_rt("demo", *flags, "--steps", 3, "--seed", 1) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert {(run["policy"], run["steps"]) for run in runs} == {("diagonal", 3)}
+    assert all(run["level"]["full"] == run["frames"] for run in runs)
+    assert film_frames(out / "demo.mp4")[0].shape == (256, 256, 3)
+
+
 def test_demo_without_a_person(toy_folder: Path, tmp_path: Path, capsys: Capture) -> None:
     line = refused(capsys, "demo", "--out", tmp_path / "out", *model_flags(toy_folder))
     assert "has no file 'demo/photo.png'" in line
@@ -366,6 +453,23 @@ def test_inspect_tells_what_each_file_is(
     assert (motion["kind"], motion["frames"], motion["fps"]) == ("motion", 20, 25.0)
     assert gas_rt("inspect", avatar_file) == 0
     assert "avatar" in capsys.readouterr().out
+
+
+def test_inspect_tells_of_stage_2(
+    diffusion_folder: Path, diffusion_file: Path, capsys: Capture
+) -> None:
+    assert gas_rt("inspect", diffusion_folder, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["policies"] == ["field", "diagonal", "sequential", "parity"]
+    assert found["default"] == {"policy": "diagonal", "steps": 3}
+    assert found["sigmas"]["diagonal"] == {"3 steps": [40.0, 6.0, 0.35, 0.002]}
+    assert found["sigmas"]["parity"]["2 steps"] == [20.0, 0.5, 0.0]
+    assert found["profiles"]["live"]["frames"] == 5
+    assert found["guidance"] == {"pose": 1.5, "view_behind": 2.0}
+    assert gas_rt("inspect", diffusion_folder) == 0
+    assert "sigmas diagonal    3 steps 40.0 6.0 0.35 0.002" in capsys.readouterr().out
+    assert gas_rt("inspect", diffusion_file, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["latent"] == [4, 8, 8]
 
 
 def test_inspect_refuses(tmp_path: Path, capsys: Capture) -> None:

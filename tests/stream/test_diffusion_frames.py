@@ -13,6 +13,7 @@ import gas_rt
 from gas_rt import Avatar, Model, Pose, Request
 from gas_rt.core import F32, Camera
 from gas_rt.diffusion import ANCHOR_INDEX, Anchor, FrameSpec, guidance_of
+from gas_rt.field.render import to_uint8
 from gas_rt.kernels import render_normals
 from tests.diffusion import naive
 from tests.toy_diffusion import (
@@ -72,15 +73,14 @@ class Expected:
         self.latent = latents_of(picture)
         self.embedding = picture.mean((0, 1))
 
-    def shown(self, pose: Pose, camera: Camera) -> tuple[F32, F32 | None]:
-        """Condition and base of a frame."""
+    def shown(self, pose: Pose, camera: Camera) -> tuple[F32, F32]:
+        """Condition and render of a frame."""
         camera = camera.resized(width=SIDE, height=SIDE)
         posed = self.performer.pose(pose)
-        rgb, _ = self.performer.render(posed.shell, camera)
+        rgb, _ = to_uint8(*self.performer.render(posed.shell, camera))
         normals, _ = render_normals(posed.body.vertices, posed.body.faces, camera)
-        render = rgb * 2 - 1
-        base = None if self.std is None else latents_of(render) * SCALE
-        return condition_of(render, normals), base
+        render = rgb.astype(np.float32) / 255 * 2 - 1
+        return condition_of(render, normals), render
 
     def frames(
         self, requests: Sequence[Request], policy: str, *, steps: int = 3, seed: int = SEED
@@ -91,8 +91,8 @@ class Expected:
         at_photo = self.shown(self.avatar.pose, self.avatar.camera)
         conditions["photo"] = at_photo[0]
         z = self.latent * SCALE
-        if at_photo[1] is not None:
-            z = (z - at_photo[1]) / self.std
+        if self.std is not None:
+            z = (z - latents_of(at_photo[1]) * SCALE) / self.std
         anchor = Anchor(FrameSpec(ANCHOR_INDEX, "photo", "pose", seed, 1.0), z)
         specs = []
         for k, r in enumerate(requests):
@@ -109,7 +109,7 @@ class Expected:
             assert schedule.sigmas[-1] == np.float32(0.002)
             run = naive.diagonal if policy == "diagonal" else naive.sequential
             final = run(specs, schedule, denoiser, anchor=anchor, shape=LATENT)
-        return [decoded(final[k], base, self.std) for k, (_, base) in enumerate(shown)]
+        return [decoded(final[k], render, self.std) for k, (_, render) in enumerate(shown)]
 
 
 def enrolled(model: Model, person: ToyPerson) -> Avatar:
