@@ -76,7 +76,7 @@ def measure(
     """One row. Only the pipelined session has promised anything."""
     side = requests[0].camera.width
     with model.session(
-        avatar, fps=promised_fps, on_late="lossless", pipelined=pipelined
+        avatar, policy="field", fps=promised_fps, on_late="lossless", pipelined=pipelined
     ) as session:
         recorder = recorder_for(session, kind)
         for _ in play(session, requests, recorder=recorder, live=False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -117,6 +118,9 @@ class FrameStream:
             self._source_error = InputError(
                 f"requests: ended with zero frames, policy {policy!r} needs at least one"
             )
+        if self._source_error is not None and policy == "parity":
+            with suppress(SessionError):  # closed meanwhile
+                self.session.reset()  # nobody wants minutes of denoising before the error
         self.session.finish()
 
     def _counted(self, value: Any) -> Request:

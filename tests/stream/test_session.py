@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from gas_rt.core import Camera, Pose, Request
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.stages import Job
 from tests.stream.conftest import BACKEND, PATIENCE_S, ToyStage, VirtualClock, pose
 
 OpenSession = Callable[..., Session]
@@ -170,6 +171,78 @@ def test_a_failing_stage_ends_the_session_with_one_clear_error_and_frees_every_s
     assert stages[1].closed
     assert stage_threads() == []
     assert session.stats().in_flight == 0
+
+
+class HoldingStage(ToyStage):
+    """Holds every job back until the end of the stream."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.held: list[Job] = []
+        self.fail_late_on: int | None = None
+
+    def process(self, job: Job) -> Iterable[Job]:
+        self.held += super().process(job)
+        return []
+
+    def finish(self) -> Iterable[Job | None]:
+        for job in self.held:
+            yield None  # it may stop here
+            if job.index == self.fail_late_on:
+                raise ValueError("late trouble")
+            yield job
+        self.held = []
+
+    def reset(self) -> None:
+        super().reset()
+        self.held = []
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+@pytest.mark.parametrize("on_late", ["lossless", "freshest"])
+def test_the_end_of_the_stream_brings_what_stages_hold_back(
+    open_session: OpenSession, camera: Camera, pipelined: bool, on_late: str
+) -> None:
+    stages = [ToyStage("a"), HoldingStage("hold"), HoldingStage("b")]
+    session = open_session(stages, on_late=on_late, pipelined=pipelined, burst=12)
+    for value in range(12):
+        assert session.push_wait(pose(value), camera, timeout_s=PATIENCE_S)
+    assert session.poll() is None
+    session.finish()
+    got = values(list(session))
+    assert got == (list(range(12)) if on_late == "lossless" else stages[1].seen)
+    assert balanced(session)
+    assert session.stats().in_flight == 0
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_a_stage_that_fails_at_the_end_of_the_stream_is_named(
+    open_session: OpenSession, camera: Camera, pipelined: bool
+) -> None:
+    stage = HoldingStage("hold")
+    session = open_session([ToyStage("a"), stage], on_late="lossless", pipelined=pipelined)
+    stage.fail_late_on = 2
+    for value in range(4):
+        session.push_wait(pose(value), camera, timeout_s=PATIENCE_S)
+    session.finish()
+    with pytest.raises(SessionError, match=r"hold' failed on the end of the stream: .*late trou"):
+        list(session)
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_a_reset_after_the_last_push_leaves_nothing_to_finish(
+    open_session: OpenSession, camera: Camera, pipelined: bool
+) -> None:
+    stage = HoldingStage("hold")
+    session = open_session([ToyStage("a"), stage], on_late="lossless", pipelined=pipelined)
+    for value in range(4):
+        session.push_wait(pose(value), camera, timeout_s=PATIENCE_S)
+    session._pipeline.wait(lambda: len(stage.held) == 4, timeout_s=PATIENCE_S)
+    session.reset()
+    session.finish()
+    assert list(session) == []
+    session.close()
+    assert session.stats().dropped_by_reason == {"reset": 4}
 
 
 def test_leaving_the_with_block_reports_a_failure_nobody_polled_for(camera: Camera) -> None:
