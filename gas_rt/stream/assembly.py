@@ -95,7 +95,9 @@ def diffusion_stages(
     conditioner = Conditioner(
         graph("conditioner"), render, side_px=config.resolution, threads=threads
     )
-    policy, pinned = _opened(diffusion, avatar, rig, conditioner, run, threads)
+    policy, pinned = _opened(
+        diffusion, avatar, rig=rig, conditioner=conditioner, run=run, threads=threads
+    )
     profile = diffusion.policies[run.policy].profile
     denoiser = WindowDenoiser(
         unguided=graph(profile.unguided),
@@ -130,6 +132,7 @@ def diffusion_stages(
 def _opened(
     diffusion: DiffusionConfig,
     avatar: Avatar,
+    *,
     rig: Rig,
     conditioner: Conditioner,
     run: DiffusionRun,
