@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from gas_rt.cli.common import (
     emit,
     open_model,
 )
+from gas_rt.cli.contact_sheet import contact_sheet
 from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
 from gas_rt.errors import FileError, InputError
 
@@ -36,9 +37,7 @@ ORBIT_FRAMES = 80
 MOTION_FRAMES = 100
 MOTION = "dance"
 SPEED_FRAMES = 60
-SPEED_SIDES = (128, 256)
-SHEET_ROWS_MAX = 8
-CLIPS = ("view", "pose")  # of the ground truth: an orbit and a motion
+FIELD_SIDES = (128, 256)  # that the field's rate is measured at
 
 
 def add_parser(verbs: Any) -> None:
@@ -69,14 +68,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--out: {out} cannot be made: {error.strerror}") from error
     started = time.perf_counter()
     with open_model(args) as model:
+        policy = _checked_policy(args, model)
         person = person_folder(model, args.person)
         avatar, enroll_s = _enrolled(args, model, person)
         avatar.save(out / "demo.avatar")
         performer = model.performer(avatar)
         with VideoWriter(out / "demo.mp4", fps=FPS) as video:
             runs = _live(args, model, performer, person, video)
-        runs += _speed(args, model, performer, person)
-        write_png(out / "contact_sheet.png", _contact_sheet(args, model, avatar, person))
+        runs += _speed(args, model, performer, person, policy=policy)
+        picture = contact_sheet(args, model, avatar, person, policy=policy)
+        write_png(out / "contact_sheet.png", picture)
         document = report(
             args.command_line,
             runs,
@@ -87,13 +88,24 @@ def run(args: argparse.Namespace) -> int:
         write_report(out / "report.json", document)
     lines = [f"enrolled in {enroll_s:.1f} s"]
     lines += [
-        f"{r['name']}: {r['frames']} frames, {r['resolution'][0]}², {r['fps'] or 0:.1f} fps, "
+        f"{r['name']}: {r['frames']} frames by {r['policy']}, {r['resolution'][0]}², "
+        f"{r['fps'] or 0:.1f} fps, first frame after {r['first_frame_ms']:.0f} ms, "
         f"age p50 {r['age_ms']['p50']:.1f} ms, dropped {r['dropped']}"
         for r in runs
     ]
     lines += [f"wrote {out / name}" for name in ("demo.mp4", "contact_sheet.png", "report.json")]
     emit(args, document, "\n".join(lines))
     return 0
+
+
+def _checked_policy(args: argparse.Namespace, model: Model) -> str:
+    """What makes the frames; a policy or step count that cannot be is found before enrolment."""
+    policy: str = args.policy or model.default_policy
+    known = model.steps(policy)
+    diffusion = model.parts.bundle.config.diffusion
+    if known and args.steps is not None and diffusion is not None:
+        diffusion.schedule(policy, steps=args.steps)
+    return policy
 
 
 def person_folder(model: Model, folder: str | None) -> Path:
@@ -146,20 +158,24 @@ def _live(
 
 
 def _speed(
-    args: argparse.Namespace, model: Model, performer: Performer, person: Path
+    args: argparse.Namespace, model: Model, performer: Performer, person: Path, *, policy: str
 ) -> list[dict[str, Any]]:
-    """The motion as fast as it goes, at the sides the project promises rates for."""
+    """The motion as fast as it goes: by the film's policy, and by the field, which has any size."""
     motion = chosen_motion(model, args.motion, person)
+    sides = [(side, "field") for side in FIELD_SIDES]
+    if policy != "field":
+        sides.insert(0, (model.resolution, policy))
     return [
         _played(
             args,
             model,
             performer,
-            f"throughput {side}",
+            f"throughput {made_by} {side}",
             motion_requests(performer, motion, side, fps=FPS, frames=SPEED_FRAMES),
             live=False,
+            policy=made_by,
         )
-        for side in SPEED_SIDES
+        for side, made_by in sides
     ]
 
 
@@ -171,16 +187,19 @@ def _played(
     requests: Iterable[Request],
     *,
     live: bool,
+    policy: str | None = None,
     video: VideoWriter | None = None,
 ) -> dict[str, Any]:
+    """Play requests, by `policy` or what the flags ask for, and measure."""
     from gas_rt.stream.play import play, recorder_for
 
     requests = list(requests)
     task = requests[0].task or "pose"
+    policy = policy or args.policy
     with model.session(
         performer.avatar,
-        policy=args.policy,
-        steps=args.steps,
+        policy=policy,
+        steps=None if policy == "field" else args.steps,
         seed=args.seed,
         task=task,
         fps=FPS,
@@ -194,68 +213,3 @@ def _played(
                     video.write(frame.rgb)
                 progress(done / len(requests), "")
         return recorder.row(dropped=session.stats().dropped)
-
-
-def _contact_sheet(args: argparse.Namespace, model: Model, avatar: Avatar, person: Path) -> Any:
-    """Rows of truth frames: reference, ground truth, teacher, baked field, normals."""
-    import numpy as np
-
-    from gas_rt.kernels import render_normals
-    from gas_rt.photo import read_photo
-    from gas_rt.video import sheet
-
-    truth = read_truth(person)
-    spread = np.linspace(0, len(truth), min(SHEET_ROWS_MAX, len(truth)), endpoint=False)
-    chosen = [truth[int(k)] for k in spread]
-    exact = model.performer(avatar, mode="exact")
-    baked = model.performer(avatar, mode="baked")
-    rows = []
-    with bar(args, "sheet", total=len(chosen)) as progress:
-        for done, (picture, request) in enumerate(chosen, start=1):
-            pose, camera = request.pose, request.camera
-            body = exact.pose(pose).body
-            normals, _ = render_normals(body.vertices, body.faces, camera)
-            cells = (
-                avatar.rgb,
-                read_photo(picture).rgb,
-                exact.picture(pose, camera).rgb,
-                baked.picture(pose, camera).rgb,
-                (normals * 255 + 0.5).astype(np.uint8),
-            )
-            rows.append((picture.stem, cells))
-            progress(done / len(chosen), "")
-    return sheet(("reference", "ground truth", "teacher", "baked", "normals"), rows)
-
-
-def read_truth(person: Path) -> list[tuple[Path, Request]]:
-    """The pictures of truth/, with the pose and camera each was taken with, clip by clip."""
-    from gas_rt.files import read_npz
-
-    path = person / "truth" / "cameras.npz"
-    arrays = read_npz(path)
-    found = [row for clip in CLIPS for row in _clip(path, arrays, clip)]
-    if not found:
-        raise FileError(f"{path}: describes no picture; write the folder again")
-    return found
-
-
-def _clip(path: Path, arrays: Mapping[str, Any], clip: str) -> list[tuple[Path, Request]]:
-    from PIL import Image
-
-    from gas_rt.core import Camera, Pose, Request
-
-    names = [f"{clip}_{part}" for part in ("rotations", "translation", "intrinsics", "R", "t")]
-    if missing := [name for name in names if name not in arrays]:
-        raise FileError(f"{path}: lacks {', '.join(missing)}; write the folder again")
-    rows = []
-    for k, (rotations, translation, intrinsics, rotation, offset) in enumerate(
-        zip(*(arrays[name] for name in names), strict=False)
-    ):
-        picture = path.parent / f"{clip}_{k:03d}.png"
-        if not picture.is_file():
-            raise FileError(f"{picture}: is missing; write the folder again")
-        with Image.open(picture) as image:
-            width, height = image.size
-        camera = Camera(intrinsics, rotation, offset, width, height)
-        rows.append((picture, Request(Pose(rotations, translation), camera)))
-    return rows

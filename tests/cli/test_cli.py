@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gas_rt import Avatar
+from gas_rt import Avatar, load
 from gas_rt.cli import main
+from gas_rt.cli.contact_sheet import read_truth
 from gas_rt.errors import FileError
 from tests.toy_bundle import manifest_of, rewrite
 from tests.toy_person import NO_BAKE, ToyPerson, person_files
@@ -286,60 +287,123 @@ def test_render_refuses_damaged_and_foreign_avatars(
 # ---- demo -----------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("quick")
-def test_demo_writes_film_sheet_and_report(
-    toy_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
-) -> None:
+SHEET_HEAD, SHEET_SIDE, CELL = 22, 74, 196  # of `gas_rt.video.sheet`, px
+
+
+@pytest.fixture
+def small_demo(monkeypatch: pytest.MonkeyPatch, quick: None) -> None:
+    """A demo of few and small frames."""
     for name, value in {
         "FILM_SIDE": 48,
         "FPS": 200.0,
         "ORBIT_FRAMES": 6,
         "MOTION_FRAMES": 6,
         "SPEED_FRAMES": 4,
-        "SPEED_SIDES": (32,),
+        "FIELD_SIDES": (32,),
     }.items():
         monkeypatch.setattr(f"gas_rt.cli.demo.{name}", value)
-    folder = shutil.copytree(toy_folder, tmp_path / "toy")
+
+
+def with_demo(bundle: Path, files: Path, folder: Path) -> Path:
+    """A copy of a bundle that has a demo person."""
+    shutil.copytree(bundle, folder)
     shutil.copytree(files, folder / "demo")
     rewrite(folder, manifest_of(folder))
-    out = tmp_path / "out"
+    return folder
+
+
+def sheet_cells(path: Path) -> np.ndarray:
+    """[rows, columns, 192, 192, 3]"""
+    with Image.open(path) as sheet:
+        cells = np.asarray(sheet)[SHEET_HEAD:, SHEET_SIDE:]
+    rows, columns = cells.shape[0] // CELL, cells.shape[1] // CELL
+    assert cells.shape[:2] == (rows * CELL, columns * CELL)
+    cells = cells.reshape(rows, CELL, columns, CELL, 3).swapaxes(1, 2)
+    return cells[:, :, :192, :192]
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_demo_writes_film_sheet_and_report(
+    toy_folder: Path, files: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder, out = with_demo(toy_folder, files, tmp_path / "toy"), tmp_path / "out"
     assert gas_rt("demo", "--out", out, "--json", *model_flags(folder)) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((out / "report.json").read_text())
     names = [run["name"] for run in report["runs"]]
-    assert names == ["orbit", "motion", "throughput 32"]
+    assert names == ["orbit", "motion", "throughput field 32"]
     assert all(run["dropped"] == 0 for run in report["runs"])
     assert report["enroll_s"] > 0
     assert len(film_frames(out / "demo.mp4")) == 12
-    with Image.open(out / "contact_sheet.png") as sheet:
-        assert sheet.width > 5 * 150
-        assert sheet.height > 6 * 150
+    cells = sheet_cells(out / "contact_sheet.png")
+    assert cells.shape[:2] == (8, 5)  # four views and four poses
+    assert all(cell.any() for cell in cells.reshape(-1, *cells.shape[2:]))
 
 
-@pytest.mark.usefixtures("quick")
-def test_demo_with_a_window_policy(
+@pytest.mark.usefixtures("small_demo")
+def test_the_demo_shows_what_stage_2_makes(
+    diffusion_folder: Path, files: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder, out = with_demo(diffusion_folder, files, tmp_path / "toy"), tmp_path / "out"
+    flags = ("--steps", 3, "--seed", 3, "--json", *model_flags(folder))
+    assert gas_rt("demo", "--out", out, *flags) == 0
+    runs = {run["name"]: run for run in json.loads(capsys.readouterr().out)["runs"]}
+    assert list(runs) == ["orbit", "motion", "throughput diagonal 128", "throughput field 32"]
+    for name in ("orbit", "motion", "throughput diagonal 128"):
+        assert (runs[name]["policy"], runs[name]["steps"]) == ("diagonal", 3)
+        assert runs[name]["level"]["full"] == runs[name]["frames"]
+    assert (runs["throughput field 32"]["policy"], runs["throughput field 32"]["steps"]) == (
+        "field",
+        0,
+    )
+    frames = film_frames(out / "demo.mp4")
+    assert {frame.shape for frame in frames} == {(48, 48, 3)}
+    assert len(frames) == 12
+    cells = sheet_cells(out / "contact_sheet.png")
+    assert cells.shape[:2] == (8, 5)
+
+    avatar = Avatar.open(out / "demo.avatar")
+    with load(folder, threads=2, precision="fp32") as model:
+        for first_row, clip in ((0, 0), (4, 1)):
+            truth = read_truth(folder / "demo")[clip]
+            stream = model.stream(avatar, truth.requests, task=truth.task, seed=3)
+            made = [frame.rgb for frame in stream]
+            assert len(made) == 4
+            for row, expected in enumerate(made, start=first_row):
+                scaled = Image.fromarray(expected).resize((192, 192), Image.Resampling.LANCZOS)
+                assert np.array_equal(cells[row, 4], np.asarray(scaled))
+
+
+@pytest.mark.usefixtures("small_demo")
+def test_the_demo_by_the_field_of_a_bundle_with_stage_2(
+    diffusion_folder: Path, files: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    folder, out = with_demo(diffusion_folder, files, tmp_path / "toy"), tmp_path / "out"
+    flags = ("--policy", "field", "--json", *model_flags(folder))
+    assert gas_rt("demo", "--out", out, *flags) == 0
+    runs = json.loads(capsys.readouterr().out)["runs"]
+    assert {run["policy"] for run in runs} == {"field"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--policy", "sideways"], "policy 'sideways'"),
+        (["--steps", "7"], "7"),
+        (["--policy", "parity", "--steps", "1"], "parity"),
+    ],
+)
+def test_the_demo_refuses_before_it_enrols(
     diffusion_folder: Path,
-    files: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
+    flags: list[str],
+    message: str,
 ) -> None:
-    for name, value in {
-        "FILM_SIDE": 256,
-        "FPS": 200.0,
-        "ORBIT_FRAMES": 5,
-        "MOTION_FRAMES": 5,
-        "SPEED_FRAMES": 4,
-        "SPEED_SIDES": (32,),
-    }.items():
-        monkeypatch.setattr(f"gas_rt.cli.demo.{name}", value)
-    out = tmp_path / "out"
-    flags = ("--person", files, "--out", out, "--json", *model_flags(diffusion_folder))
-    assert gas_rt("demo", *flags, "--steps", 3, "--seed", 1) == 0
-    runs = json.loads(capsys.readouterr().out)["runs"]
-    assert {(run["policy"], run["steps"]) for run in runs} == {("diagonal", 3)}
-    assert all(run["level"]["full"] == run["frames"] for run in runs)
-    assert film_frames(out / "demo.mp4")[0].shape == (256, 256, 3)
+    monkeypatch.delattr("gas_rt.model.Model.enroll")
+    line = refused(capsys, "demo", "--out", tmp_path, *flags, *model_flags(diffusion_folder))
+    assert message in line
 
 
 def test_demo_without_a_person(toy_folder: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -7,7 +7,16 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from small_people import orbit_camera
 
-from reference.metrics import azimuth_deg, box_and_whole, mask_box, psnr_db, ssim
+from reference.metrics import (
+    METRICS,
+    azimuth_deg,
+    box_and_whole,
+    haarpsi,
+    mask_box,
+    psnr_db,
+    spectral,
+    ssim,
+)
 
 
 def pictures(seed: int = 0):
@@ -48,6 +57,94 @@ def test_the_box_is_the_mask_and_four_pixels():
     error = ((box[0].astype(np.float64) - box[1]) ** 2).mean()
     assert values["box_psnr_db"] == pytest.approx(-10 * np.log10(error))
     assert values["psnr_db"] == pytest.approx(psnr_db(picture, truth))
+
+
+def waves(height: int = 48, width: int = 40):
+    """A picture that needs no file: colourful, with fine and coarse detail."""
+    y, x = np.mgrid[:height, :width].astype(np.float64)
+    waves = np.stack([np.sin(x / 3 + y / 7), np.cos(x * y / 40), np.sin((x - y) / 5)], 2)
+    return ((0.5 + 0.5 * waves) * [1, 0.8, 0.6]).astype(np.float32)
+
+
+def blurred(picture):
+    return gaussian_filter(picture, (1.2, 1.2, 0))
+
+
+# Computed once with piq 0.8.0, an implementation that shares nothing with ours.
+@pytest.mark.parametrize(
+    ("change", "size", "expected"),
+    [
+        (lambda p: 0.7 * p, (48, 40), 0.892839),
+        (lambda p: np.roll(p, 2, 1), (48, 40), 0.433875),
+        (lambda p: np.repeat(p.mean(2, keepdims=True), 3, 2), (48, 40), 0.175627),
+        (lambda p: np.full_like(p, 0.5), (48, 40), 0.032035),
+        (lambda p: np.roll(p, 1, 0), (45, 37), 0.661867),
+        (lambda p: np.roll(p, 1, 0), (45, 38), 0.652049),
+    ],
+)
+def test_haarpsi_is_that_of_another_implementation(change, size, expected):
+    truth = waves(*size)
+    assert haarpsi(change(truth), truth) == pytest.approx(expected, abs=1e-4)
+
+
+def test_haarpsi_is_symmetric_ends_at_1_and_falls_with_the_error():
+    truth = waves()
+    noise = np.random.default_rng(0).normal(size=truth.shape)
+    noisy = [np.clip(truth + s * noise, 0, 1).astype(np.float32) for s in (0.02, 0.05, 0.1)]
+    values = [haarpsi(picture, truth) for picture in noisy]
+    assert 1 > values[0] > values[1] > values[2] > 0
+    assert haarpsi(truth, noisy[1]) == pytest.approx(values[1])
+    assert haarpsi(truth, truth) == pytest.approx(1)
+    black = np.zeros_like(truth)
+    assert haarpsi(black, black) == pytest.approx(1)
+
+
+def test_halving_the_amplitude_costs_six_decibels_at_every_frequency():
+    truth = np.random.default_rng(0).random((64, 48, 3)).astype(np.float32)
+    error, sharpness = spectral(0.5 * truth, truth)
+    assert error == pytest.approx(20 * np.log10(2), abs=1e-3)
+    assert sharpness == pytest.approx(-20 * np.log10(2), abs=1e-3)
+
+
+def test_sharpness_tells_blur_from_noise():
+    truth = waves()
+    noisy = truth + 0.1 * np.random.default_rng(0).normal(size=truth.shape).astype(np.float32)
+    blur, noise = spectral(blurred(truth), truth), spectral(noisy, truth)
+    assert blur[1] < -3
+    assert noise[1] > 3
+    assert min(blur[0], noise[0]) > 1
+    assert spectral(truth, truth) == (0, 0)
+
+
+def test_spectral_error_does_not_ask_where_detail_lies():
+    truth = waves()
+    assert spectral(np.roll(truth, (5, 3), (0, 1)), truth) == pytest.approx((0, 0), abs=1e-6)
+    assert psnr_db(np.roll(truth, (5, 3), (0, 1)), truth) < 15
+
+
+def test_detail_below_8_bit_rounding_is_no_detail():
+    flat = np.full((16, 16, 3), 0.5, np.float32)
+    faint = flat + 1e-4 * np.random.default_rng(0).normal(size=flat.shape).astype(np.float32)
+    assert spectral(faint, flat) == (0, 0)
+
+
+@pytest.mark.parametrize("shape", [(12, 40), (1, 9), (3, 3)])
+def test_spectral_error_of_small_and_narrow_pictures_is_a_number(shape):
+    rng = np.random.default_rng(0)
+    one, two = rng.random((2, *shape, 3)).astype(np.float32)
+    assert np.isfinite(spectral(one, two)).all()
+
+
+def test_every_metric_is_there_in_the_box_and_on_the_whole():
+    picture, truth = pictures()
+    mask = np.zeros((40, 48), np.uint8)
+    mask[10:30, 10:30] = 255
+    values = box_and_whole(picture, truth, mask)
+    assert set(values) == {*METRICS, *(f"box_{name}" for name in METRICS)}
+    assert values["haarpsi"] == pytest.approx(haarpsi(picture, truth))
+    assert values["box_sharpness_db"] == pytest.approx(
+        spectral(picture[6:34, 6:34], truth[6:34, 6:34])[1]
+    )
 
 
 def test_an_empty_mask_means_the_whole_picture():

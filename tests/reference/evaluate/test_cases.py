@@ -1,0 +1,31 @@
+"""The clips that people are judged on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reference.evaluate.cases import PERIOD, loop_case, motion_case, view_case
+
+SEED = 950_000
+
+
+def test_an_orbit_leaves_the_photos_own_view_out(body):
+    case = view_case(SEED, body, frames=3)
+    assert (case.task, len(case), list(case.counted)) == ("view", 3, [1, 2])
+    assert (case.rgb[0] == case.photo.rgb).all()
+
+
+def test_every_frame_of_a_motion_counts(body):
+    case = motion_case(SEED, body, frames=2)
+    assert (case.task, list(case.counted)) == ("pose", [0, 1])
+    assert not np.array_equal(case.poses[0].rotations, case.poses[1].rotations)
+
+
+def test_a_loop_has_the_same_truth_every_round_and_no_seam(body):
+    case = loop_case(SEED, body, frames=2 * PERIOD)
+    assert (case.rgb[:PERIOD] == case.rgb[PERIOD:]).all()
+    assert case.poses[3] is case.poses[PERIOD + 3]
+    steps = np.abs(np.diff(case.rgb[: PERIOD + 1].astype(int), axis=0)).mean((1, 2, 3))
+    assert steps.min() > 0
+    assert steps[-1] < 1.5 * steps[:-1].max()
+    assert (case.photo.rgb == view_case(SEED, body, frames=1).photo.rgb).all()
