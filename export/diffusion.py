@@ -102,7 +102,7 @@ class ConditionerGraph(nn.Module):
         render: Tensor,  # [1, 3, S, S] in [-1, 1]
         normals: Tensor,  # [1, 3, S, S] in [0, 1]
     ) -> tuple[Tensor, ...]:
-        """condition [1, C0, h, w] and, of a centred model, the render's latents: base [1, C, h, w]."""
+        """condition [1, C0, h, w]; of a centred model also base [1, C, h, w], render's latents."""
         latents = self.autoencoder.encode(render)
         condition = self.denoiser.condition(latents[None], normals[None])[0]
         if self.denoiser.config.residual_std is None:
