@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+from gas_rt.errors import GasRtError
+
 
 def _convert_anny(arguments: argparse.Namespace) -> int:
     from export.convert_anny import convert
@@ -15,13 +17,44 @@ def _convert_anny(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _nerf(arguments: argparse.Namespace) -> int:
-    from export.nerf import run
+def _bundle(arguments: argparse.Namespace) -> int:
+    from export.bundle import export_checkpoints
 
-    body = arguments.body or arguments.out / "body.npz"
-    manifest = run(arguments.checkpoint, body_path=body, out=arguments.out)
+    with_stage2 = arguments.verb == "gas"
+    manifest = export_checkpoints(
+        arguments.stage1,
+        autoencoder=arguments.autoencoder if with_stage2 else None,
+        unet=arguments.unet if with_stage2 else None,
+        refiner=arguments.refiner if with_stage2 else None,
+        body_path=arguments.body or arguments.out / "body.npz",
+        out=arguments.out,
+        **({"guidance": _guidance(arguments)} if with_stage2 else {}),
+    )
     print(json.dumps(manifest["provenance"]["parity"], indent=1))
     return 0
+
+
+def _guidance(arguments: argparse.Namespace) -> dict[str, float]:
+    return {"pose": arguments.guidance_pose, "view_behind": arguments.guidance_view_behind}
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from export.compare import run, summary
+
+    report = run(
+        arguments.bundle,
+        autoencoder=arguments.autoencoder,
+        unet=arguments.unet,
+        refiner=arguments.refiner,
+        seed=arguments.seed,
+        task=arguments.task,
+        frames=arguments.frames,
+        steps=arguments.steps,
+        precision=arguments.precision,
+        threads=arguments.threads,
+    )
+    print(json.dumps(report) if arguments.json else summary(report))
+    return 0 if report["ok"] else 3
 
 
 def _motions(arguments: argparse.Namespace) -> int:
@@ -41,11 +74,19 @@ def _parser() -> argparse.ArgumentParser:
     anny = verbs.add_parser("convert-anny", help="reduce Anny to the bundled SMPL-format body")
     anny.add_argument("-o", "--out", type=Path, required=True, help="the body.npz to write")
     anny.set_defaults(run=_convert_anny)
-    nerf = verbs.add_parser("nerf", help="stage 1 of a checkpoint to a bundle's graphs")
-    nerf.add_argument("checkpoint", type=Path)
-    nerf.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
-    nerf.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
-    nerf.set_defaults(run=_nerf)
+    gas = verbs.add_parser("gas", help="checkpoints of both stages to a bundle")
+    nerf = verbs.add_parser("nerf", help="stage 1 alone to a bundle that shows the field")
+    for verb in (gas, nerf):
+        verb.add_argument("stage1", type=Path, help="stage 1's checkpoint")
+        verb.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
+        verb.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
+        verb.set_defaults(run=_bundle)
+    _add_stage2(gas)
+    gas.add_argument("--guidance-pose", type=float, default=2.0, help="default 2; 1 is none")
+    gas.add_argument(
+        "--guidance-view-behind", type=float, default=2.0, help="default 2; in front it is 1"
+    )
+    _add_compare(verbs.add_parser("compare", help="a bundle's `parity` against PyTorch's"))
     motions = verbs.add_parser("motions", help="write the bundled motions as AMASS npz files")
     motions.add_argument("-o", "--out", type=Path, required=True, help="the folder to write to")
     motions.add_argument("--frames", type=int, default=100)
@@ -55,10 +96,33 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_stage2(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("autoencoder", type=Path, help="the autoencoder's checkpoint")
+    verb.add_argument("unet", type=Path, help="stage 2's checkpoint")
+    verb.add_argument("--refiner", type=Path, help="the refiner's checkpoint, if there is one")
+
+
+def _add_compare(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("bundle", type=Path)
+    _add_stage2(verb)
+    verb.add_argument("--seed", type=int, default=950_000, help="the person's; 950000.. are tests")
+    verb.add_argument("--task", choices=("pose", "view"), default="pose")
+    verb.add_argument("--frames", type=int, default=40)
+    verb.add_argument("--steps", type=int, help="default: the most the bundle lists for parity")
+    verb.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    verb.add_argument("--threads", type=int, default=2)
+    verb.add_argument("--json", action="store_true", help="one document on stdout")
+    verb.set_defaults(run=_compare)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     arguments = _parser().parse_args(argv)
-    return int(arguments.run(arguments))
+    try:
+        return int(arguments.run(arguments))
+    except (GasRtError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

@@ -6,10 +6,13 @@ file: weights are stored once for all graphs, and every tool that reads safetens
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import struct
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +23,120 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 from safetensors.numpy import save_file
 
-__all__ = ["export_graph", "move_weights"]
+from export.fold import fold_shapes
+
+__all__ = ["INLINE_ELEMENTS", "Case", "export_graph", "halve", "move_weights", "weight_names"]
 
 OPSET = 18
 # Shapes, axes and scalars stay in the graph: runtimes fold them before they map the weights.
 INLINE_ELEMENTS = 16
+# What initialisers that keep their module's names start with, and what the file calls them.
+OWN_NAMES = {"nerf.": ""} | {
+    f"{part}.": f"{part}." for part in ("autoencoder", "diffusion", "refiner")
+}
 
 
-def export_graph(
-    module: torch.nn.Module, inputs: dict[str, torch.Tensor], outputs: list[str]
-) -> onnx.ModelProto:
-    """Trace `module` at static shapes; initialisers keep the module's names."""
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A graph to be: its module, inputs to trace and to check it with, its outputs' names."""
+
+    module: torch.nn.Module
+    inputs: dict[str, torch.Tensor]
+    outputs: tuple[str, ...]
+
+    @torch.inference_mode()
+    def expected(self) -> dict[str, torch.Tensor]:
+        """PyTorch's outputs."""
+        found = self.module(*self.inputs.values())
+        found = (found,) if isinstance(found, torch.Tensor) else found
+        return dict(zip(self.outputs, found, strict=True))
+
+
+def export_graph(case: Case) -> onnx.ModelProto:
+    """Trace a module at static shapes; initialisers keep its names where they can."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # The tracing exporter is deprecated in favour of one that needs a further package, and
         # it warns about every shape that is constant, which is what we want.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module.eval(),
-            tuple(inputs.values()),
+            case.module.eval(),
+            tuple(case.inputs.values()),
             buffer,
-            input_names=list(inputs),
-            output_names=outputs,
+            input_names=list(case.inputs),
+            output_names=list(case.outputs),
             opset_version=OPSET,
             dynamo=False,
         )
-    model = onnx.load_from_string(buffer.getvalue())
+    model = fold_shapes(onnx.load_from_string(buffer.getvalue()))
     onnx.checker.check_model(model)
     return model
+
+
+def weight_names(modules: Mapping[str, torch.nn.Module]) -> dict[bytes, str]:
+    """Digest of a weight's values, as they are or transposed → its name.
+
+    Exporting folds transposes and reshapes into initialisers and gives those names of its own, so
+    only the values say which weight one is.
+    """
+    names: dict[bytes, str] = {}
+    for prefix, module in modules.items():
+        for name, tensor in module.state_dict().items():
+            array = tensor.numpy()
+            if array.dtype != np.float32 or array.size < INLINE_ELEMENTS:
+                continue
+            names.setdefault(_digest(array), f"{prefix}.{name}")
+            if array.ndim == 2:
+                names.setdefault(_digest(array.T), f"{prefix}.{name}.T")
+    return names
+
+
+def halve(graph: onnx.ModelProto, names: Mapping[bytes, str]) -> None:
+    """Store the initialisers that are weights (see `weight_names`) in fp16, under their names.
+
+    A Cast brings each back to fp32, in which the graph goes on computing. Values must be exact in
+    fp16 already, so that nothing is lost here that a comparison would not see.
+    """
+    casts, kept = [], []
+    renamed: dict[str, str] = {}
+    for tensor in graph.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        name = names.get(_digest(array)) if array.dtype == np.float32 else None
+        if name is None:
+            kept.append(tensor)
+            continue
+        half = array.astype(np.float16)
+        assert np.array_equal(half.astype(np.float32), array), f"{name} is not rounded to fp16"
+        # One weight may be there in two shapes; the graph needs a name for each.
+        label = name if f"{name}/fp32" not in renamed.values() else f"{name}/{tensor.name}"
+        renamed[tensor.name] = f"{label}/fp32"
+        kept.append(numpy_helper.from_array(half, label))
+        casts.append(
+            onnx.helper.make_node("Cast", [label], [f"{label}/fp32"], to=TensorProto.FLOAT)
+        )
+    for node in graph.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+    nodes = [*casts, *graph.graph.node]
+    del graph.graph.initializer[:], graph.graph.node[:]
+    graph.graph.initializer.extend(kept)
+    graph.graph.node.extend(nodes)
 
 
 def move_weights(graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: str) -> None:
     """Write each graph as FOLDER/NAME.onnx, all their weights as one safetensors file."""
     tensors: dict[str, NDArray[Any]] = {}
+    keys: dict[bytes, str] = {}
     moved: list[tuple[TensorProto, str]] = []
     for name, graph in graphs.items():
         for tensor in graph.graph.initializer:
             array = numpy_helper.to_array(tensor)
             if array.size < INLINE_ELEMENTS:
                 continue
-            key = _key(tensors, name, tensor.name, array)
-            tensors[key] = array
-            moved.append((tensor, key))
+            digest = _digest(array)
+            if digest not in keys:
+                keys[digest] = _key(tensors, name, tensor.name)
+                tensors[keys[digest]] = array
+            moved.append((tensor, keys[digest]))
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / weights
     # One entry only: the writer orders several at random, and a bundle's bytes are hashed.
@@ -82,11 +157,19 @@ def move_weights(graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: s
         (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
 
 
-def _key(tensors: dict[str, NDArray[Any]], graph: str, name: str, array: NDArray[Any]) -> str:
-    """The module's own name where it is one; graphs that share a tensor share the bytes."""
-    key = name.removeprefix("nerf.") if name.startswith("nerf.") else f"{graph}.{name}"
-    same = key in tensors and np.array_equal(tensors[key], array)
-    return key if key not in tensors or same else f"{graph}.{name}"
+def _key(taken: Mapping[str, Any], graph: str, name: str) -> str:
+    """The module's own name where it is one that is free."""
+    for prefix, ours in OWN_NAMES.items():
+        key = ours + name.removeprefix(prefix)
+        if name.startswith(prefix) and key not in taken:
+            return key
+    return f"{graph}.{name}"
+
+
+def _digest(array: NDArray[Any]) -> bytes:
+    """Of values and type, whatever the shape: what lets two tensors share their bytes."""
+    values = np.ascontiguousarray(array).tobytes()
+    return hashlib.sha256(array.dtype.str.encode() + values).digest()
 
 
 def _places(path: Path) -> dict[str, tuple[int, int]]:

@@ -211,13 +211,23 @@ def fit(
 def compact(checkpoint: Path, out: Path) -> None:
     """Keep of a checkpoint what evaluation and export need: the averaged weights.
 
-    A run cannot be continued from the result.
+    The figures of its last step go with them, from the curve beside it. A run cannot be continued
+    from the result.
     """
     state = torch.load(checkpoint, weights_only=True)
     kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
+    if final := _figures(checkpoint.parent / "curve.jsonl", step=int(state["step"])):
+        kept["final"] = final
     temporary = out.with_suffix(".tmp")
     torch.save(kept, temporary)
     os.replace(temporary, out)
+
+
+def _figures(curve: Path, *, step: int) -> dict[str, float]:
+    """What the curve says of the model at `step`, but for how fast it was trained."""
+    rows = [json.loads(line) for line in curve.read_text().splitlines()] if curve.is_file() else []
+    found = [row for row in rows if row["step"] == step]
+    return {k: v for k, v in found[-1].items() if k != "steps_per_s"} if found else {}
 
 
 def _line(row: dict[str, Any], stop: int) -> str:

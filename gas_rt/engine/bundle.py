@@ -221,11 +221,11 @@ def _parse(root: JsonReader, folder: Path, sha256: str) -> Bundle:
 
 
 def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
-    """Avatars outlive a changed demo picture or motion, not a changed weight."""
+    """Avatars outlive a changed demo picture, motion or text, not a changed weight."""
     kept = {
         name: entry.sha256
         for name, entry in files.items()
-        if not name.startswith(("demo/", "motions/"))
+        if not (name.startswith(("demo/", "motions/")) or name.endswith(".md"))
     }
     text = json.dumps([kept, config], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

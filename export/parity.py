@@ -1,0 +1,80 @@
+"""The gate before a bundle is installed: runtimes compute what PyTorch computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from export.onnx_files import Case
+
+__all__ = ["TOLERANCE", "check_graphs", "differences"]
+
+# Of an output's largest magnitude, in fp32 with the weights as stored: fp32 sums in another order.
+TOLERANCE = 1e-4
+THREADS = 2
+
+
+def check_graphs(folder: Path, cases: Mapping[str, Case]) -> dict[str, float]:
+    """By graph and runtime, the largest difference from PyTorch over all outputs.
+
+    Raises ValueError if one exceeds `TOLERANCE` or is not finite.
+    """
+    worst: dict[str, float] = {}
+    bad: list[str] = []
+    for name, case in cases.items():
+        expected = case.expected()
+        for runtime, errors in differences(folder / f"{name}.onnx", case.inputs, expected).items():
+            worst[f"{name}/{runtime}"] = max(errors.values())
+            bad += [
+                f"{name}.{output} by {error:.2g} in {runtime}"
+                for output, error in errors.items()
+                if not error <= TOLERANCE
+            ]
+    if bad:
+        raise ValueError(
+            f"outputs differ from PyTorch's, relative to their range: {', '.join(bad)}; at most "
+            f"{TOLERANCE} is allowed (inf: NaN or infinity). Nothing was installed; find the "
+            "operator that differs"
+        )
+    return worst
+
+
+def differences(
+    path: Path, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+) -> dict[str, dict[str, float]]:
+    """By runtime and output, the largest error over the output's range, in fp32."""
+    import onnxruntime
+    import openvino
+
+    arrays = {name: value.numpy() for name, value in inputs.items()}
+    wanted = {name: value.numpy() for name, value in outputs.items()}
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(
+        path, sess_options=options, providers=["CPUExecutionProvider"]
+    )
+    known = {entry.name for entry in session.get_inputs()}
+    if lost := set(arrays) - known:
+        raise ValueError(
+            f"graph {path.stem}: tracing dropped the inputs {sorted(lost)}, which nothing reads; "
+            "give weights that use them"
+        )
+    found = dict(zip(wanted, session.run(list(wanted), arrays), strict=True))
+    hint = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": THREADS}
+    result = openvino.Core().compile_model(path, "CPU", hint)(arrays)
+    return {
+        "onnxruntime": {name: _error(found[name], value) for name, value in wanted.items()},
+        "openvino": {name: _error(result[name], value) for name, value in wanted.items()},
+    }
+
+
+def _error(found: NDArray[Any], wanted: NDArray[Any]) -> float:
+    """Relative to the output's largest magnitude; infinite where a value is not finite."""
+    if not (np.isfinite(found).all() and np.isfinite(wanted).all()):
+        return float("inf")
+    return float(np.abs(found - wanted).max() / max(np.abs(wanted).max(), 1e-6))
