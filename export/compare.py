@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from gas_rt.engine.diffusion import DiffusionConfig
 from numpy.typing import NDArray
 
 from export.bundle import open_stage2
@@ -29,6 +28,7 @@ from gas_rt.diffusion import (
 )
 from gas_rt.diffusion.parity import tile_of
 from gas_rt.engine import Bundle, Graph, Precision, open_bundle, open_engine
+from gas_rt.engine.diffusion import DiffusionConfig
 from gas_rt.errors import BundleError, InputError
 from reference.diffusion.pipeline import generate
 from reference.metrics import mask_box, psnr_db
