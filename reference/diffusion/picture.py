@@ -9,6 +9,7 @@ generated. A small refiner, trained after the UNet, decides how much of either t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -26,31 +27,47 @@ UNSHUFFLE = 2
 
 @dataclass(frozen=True)
 class RefinerConfig:
-    """`width`: channels at half resolution, a multiple of 8; `blocks`: residual blocks there."""
+    """`widths`: channels at 1/2, 1/4, … of the picture, multiples of 8; `blocks` at each, twice."""
 
-    width: int = 48
-    blocks: int = 2
+    widths: tuple[int, ...] = (32, 64, 96)
+    blocks: int = 1
 
 
 class Refiner(nn.Module):
-    """Corrects ``render + decoded − decoded render``; starts as no correction."""
+    """Corrects ``render + decoded − decoded render``; starts as no correction.
+
+    A small U-shaped network: an error's neighbourhood, a hem or a limb, tells more about it than
+    its own pixels.
+    """
 
     def __init__(self, config: RefinerConfig | None = None) -> None:
         super().__init__()
         self.config = config or RefinerConfig()
-        width, pixel = self.config.width, 3 * UNSHUFFLE**2
-        self.first = nn.Conv2d(PICTURES * pixel, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks)))
-        self.last = nn.Conv2d(width, pixel, 3, padding=1)
+        widths, pixel = self.config.widths, 3 * UNSHUFFLE**2
+        self.first = nn.Conv2d(PICTURES * pixel, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
+        self.up = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(widths))
+        self.before = nn.ModuleList(self._blocks(width) for width in widths)
+        self.after = nn.ModuleList(self._blocks(width) for width in widths[:-1])
+        self.last = nn.Conv2d(widths[0], pixel, 3, padding=1)
         nn.init.zeros_(self.last.weight)
         assert self.last.bias is not None
         nn.init.zeros_(self.last.bias)
 
+    def _blocks(self, width: int) -> nn.Sequential:
+        return nn.Sequential(*(ResidualBlock(width) for _ in range(self.config.blocks)))
+
     def forward(self, render: Tensor, decoded: Tensor, decoded_render: Tensor) -> Tensor:
-        """All [B, 3, H, W] in about [-1, 1]; H and W even."""
-        given = F.pixel_unshuffle(torch.cat([render, decoded, decoded_render], 1), UNSHUFFLE)
-        hidden = self.blocks(self.first(given))
-        correction = F.pixel_shuffle(self.last(F.silu(hidden)), UNSHUFFLE)
+        """All [B, 3, H, W] in about [-1, 1]; H and W multiples of 2 per width."""
+        pictures = torch.cat([render, decoded, decoded_render], 1)
+        x = self.before[0](self.first(F.pixel_unshuffle(pictures, UNSHUFFLE)))
+        skips = []
+        for down, block in zip(self.down, self.before[1:], strict=True):
+            skips.append(x)
+            x = block(down(x))
+        for up, block in zip(reversed(self.up), reversed(self.after), strict=True):
+            x = block(F.pixel_shuffle(up(x), 2) + skips.pop())
+        correction = F.pixel_shuffle(self.last(F.silu(x)), UNSHUFFLE)
         return render + decoded - decoded_render + correction
 
 

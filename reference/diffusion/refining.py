@@ -40,6 +40,7 @@ __all__ = [
 
 U8 = NDArray[np.uint8]
 DECODE_BATCH = 24
+GRID = 8
 VALIDATION_FRAMES = 96
 NOISE_SEED = 1 << 41  # no training seed
 
@@ -68,7 +69,7 @@ class RefinerTraining(Schedule):
 PRESETS: dict[str, tuple[RefinerConfig, RefinerTraining]] = {
     "mini": (RefinerConfig(), RefinerTraining()),
     "tiny": (
-        RefinerConfig(width=8, blocks=1),
+        RefinerConfig(widths=(8, 16)),
         RefinerTraining(steps=4, batch=2, crop=16, warmup=1, stride=1, sigmas=(10.0, 1.0)),
     ),
 }
@@ -190,9 +191,9 @@ def crops(takes: Takes, config: RefinerTraining, step: int) -> Crops:
         rows, columns = np.nonzero(mask)
         chosen = rng.integers(len(rows)) if len(rows) else 0
         middle = (rows[chosen], columns[chosen]) if len(rows) else (0, 0)
-        # Even corners, because the refiner works on blocks of 2×2 pixels.
+        # Corners where the refiner's blocks of pixels lie.
         top, left = (
-            2 * (int(np.clip(m - rng.integers(config.crop), 0, n - config.crop)) // 2)
+            GRID * (int(np.clip(m - rng.integers(config.crop), 0, n - config.crop)) // GRID)
             for m, n in zip(middle, mask.shape, strict=True)
         )
         window = np.s_[..., top : top + config.crop, left : left + config.crop]
@@ -258,7 +259,8 @@ def train(
         )
     torch.manual_seed(config.seed)
     settings = asdict(config) | {"sigmas": list(config.sigmas)}
-    identity = {"refiner_config": asdict(model_config), "train": settings}
+    shape = asdict(model_config) | {"widths": list(model_config.widths)}
+    identity = {"refiner_config": shape, "train": settings}
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
@@ -277,6 +279,7 @@ def train(
 def open_refiner(path: Path) -> Refiner:
     """The averaged refiner of a training run, ready for evaluation."""
     state = read_checkpoint(path, keys=("refiner_config", "mean"), stage="refiner")
-    model = Refiner(RefinerConfig(**state["refiner_config"]))
+    shape = state["refiner_config"]
+    model = Refiner(RefinerConfig(**shape | {"widths": tuple(shape["widths"])}))
     model.load_state_dict(state["mean"])
     return model.eval().requires_grad_(False)

@@ -49,7 +49,7 @@ def tiny_stage2(**changed) -> Stage2:
     autoencoder.latent_mean.normal_()
     autoencoder.latent_std.uniform_(0.5, 2)
     autoencoder.decoder.layers[-2].weight.mul_(5)  # contrast, or every picture is much like grey
-    refiner = randomised(Refiner(RefinerConfig(width=8, blocks=1)))
+    refiner = randomised(Refiner(RefinerConfig(widths=(8, 16))))
     refiner.last.weight.mul_(0.1)
     if config.residual_std is None:
         refiner = None

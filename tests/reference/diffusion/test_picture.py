@@ -30,7 +30,7 @@ def render() -> Tensor:
 
 def test_nothing_generated_shows_the_render(autoencoder: Autoencoder, render: Tensor) -> None:
     base = autoencoder.encode(render)
-    for refiner in (None, Refiner(RefinerConfig(width=8, blocks=1))):
+    for refiner in (None, Refiner(RefinerConfig(widths=(8, 16)))):
         decode = PictureDecoder(autoencoder, CENTRED, refiner)
         found = decode(torch.zeros_like(base), base, render)
         torch.testing.assert_close(found, render, rtol=0, atol=1e-5)
@@ -46,7 +46,7 @@ def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
 
 
 def test_the_refiner_corrects(autoencoder: Autoencoder, render: Tensor) -> None:
-    refiner = Refiner(RefinerConfig(width=8, blocks=1))
+    refiner = Refiner(RefinerConfig(widths=(8, 16)))
     torch.nn.init.normal_(refiner.last.weight, std=0.1)
     base = autoencoder.encode(render)
     found = PictureDecoder(autoencoder, CENTRED, refiner)(torch.zeros_like(base), base, render)

@@ -73,7 +73,7 @@ def plain(values):
 @pytest.fixture
 def checkpoints(tmp_path) -> list[str]:
     """Arguments that name compact checkpoints of untrained models."""
-    (model, train), refiner = PRESETS["tiny"], RefinerConfig(width=8, blocks=1)
+    (model, train), refiner = PRESETS["tiny"], RefinerConfig(widths=(8, 16))
     autoencoder = AutoencoderConfig(4, (8, 8, 8), (8, 8, 8), blocks=1)
     states = {
         "unet": {"model_config": model, "train": train, "mean": Denoiser(model)},
