@@ -28,7 +28,7 @@ def _bundle(arguments: argparse.Namespace) -> int:
         refiner=arguments.refiner if with_stage2 else None,
         body_path=arguments.body or arguments.out / "body.npz",
         out=arguments.out,
-        **({"guidance": _guidance(arguments)} if with_stage2 else {}),
+        **({"guidance": _guidance(arguments), "sigmas": arguments.sigmas} if with_stage2 else {}),
     )
     print(json.dumps(manifest["provenance"]["parity"], indent=1))
     return 0
@@ -86,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     gas.add_argument(
         "--guidance-view-behind", type=float, default=2.0, help="default 2; in front it is 1"
     )
+    gas.add_argument(
+        "--sigmas",
+        type=_levels,
+        metavar="LIST",
+        help="levels where the steps start, 40,10,3,1 say, as many as were trained (as trained)",
+    )
     _add_compare(verbs.add_parser("compare", help="a bundle's `parity` against PyTorch's"))
     motions = verbs.add_parser("motions", help="write the bundled motions as AMASS npz files")
     motions.add_argument("-o", "--out", type=Path, required=True, help="the folder to write to")
@@ -94,6 +100,13 @@ def _parser() -> argparse.ArgumentParser:
     motions.add_argument("--seed", type=int, default=0)
     motions.set_defaults(run=_motions)
     return parser
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(level) for level in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected numbers with commas, got {text!r}") from error
 
 
 def _add_stage2(verb: argparse.ArgumentParser) -> None:

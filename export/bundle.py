@@ -55,13 +55,14 @@ def export_checkpoints(
     body_path: Path,
     out: Path,
     guidance: Mapping[str, float] = GUIDANCE,
+    sigmas: tuple[float, ...] | None = None,
 ) -> dict[str, Any]:
     """The averaged weights of training checkpoints to a bundle; returns its bundle.json."""
     nerf, about = open_stage1(stage1, mesh_of(BodyModel.open(body_path)))
     provenance = {"stage1": checkpoint_facts(stage1, stage="stage1")}
     stage2 = None
     if autoencoder is not None and unet is not None:
-        stage2 = open_stage2(autoencoder=autoencoder, unet=unet, refiner=refiner)
+        stage2 = open_stage2(autoencoder=autoencoder, unet=unet, refiner=refiner, sigmas=sigmas)
         provenance["autoencoder"] = checkpoint_facts(autoencoder, stage="autoencoder")
         provenance["unet"] = checkpoint_facts(unet, stage="unet")
         if refiner is not None:
@@ -77,16 +78,31 @@ def export_checkpoints(
     )
 
 
-def open_stage2(*, autoencoder: Path, unet: Path, refiner: Path | None = None) -> Stage2:
-    """Stage 2 and what its checkpoint says it was trained for."""
+def open_stage2(
+    *,
+    autoencoder: Path,
+    unet: Path,
+    refiner: Path | None = None,
+    sigmas: tuple[float, ...] | None = None,
+) -> Stage2:
+    """Stage 2 and what its checkpoint says it was trained for.
+
+    `sigmas` are levels to use instead of the trained ones, as many.
+    """
     denoiser, about = open_denoiser(unet)
     windows = about["train"]["windows"]
+    trained = tuple(windows["live_sigmas"])
+    if sigmas is not None and len(sigmas) != len(trained):
+        raise ValueError(
+            f"sigmas: {len(sigmas)} levels, {unet} was trained in {len(trained)} steps; give as "
+            "many"
+        )
     return Stage2(
         denoiser,
         open_autoencoder(autoencoder),
         context=windows["context"],
         chunk=windows["chunk"],
-        live_sigmas=tuple(windows["live_sigmas"]),
+        live_sigmas=sigmas or trained,
         parity_frames=windows["parity_frames"],
         refiner=None if refiner is None else open_refiner(refiner),
     )

@@ -161,11 +161,11 @@ def _opened(
 def _generated(diffusion: DiffusionConfig, avatar: Avatar, at_photo: Conditioning) -> F32:
     """[C, h, w]: the photo's latent as stage 2 would generate it at the photo's pose and camera."""
     assert avatar.latent is not None
-    latent = avatar.latent * np.float32(diffusion.latent_scale)
     if diffusion.residual_std is None:
-        return latent
+        return avatar.latent * np.float32(diffusion.latent_scale)
     assert at_photo.base is not None
-    return (latent - at_photo.base) / np.float32(diffusion.residual_std)
+    scale = diffusion.latent_scale / diffusion.residual_std
+    return (avatar.latent - at_photo.base) * np.float32(scale)
 
 
 def frames_at_once(diffusion: DiffusionConfig, run: DiffusionRun) -> int:

@@ -25,6 +25,7 @@ from reference.training import Losses, Run, Schedule, fit
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
 VALIDATION_WINDOWS = 24
+BALANCE_FLOOR = 0.2  # of centred latents' mean square, which is about 0.7
 VALIDATION_CLIPS = 64
 VALIDATION_SEED = 1 << 40  # no training seed
 
@@ -45,6 +46,8 @@ class DiffusionTraining(Schedule):
     own_context : share of live steps whose context is what the model itself predicts from pure
         noise. Trained on the truth alone it would copy what it sees there, and in a stream, where
         context is its own work, pass errors on instead of looking at the conditions.
+    balance : windows weigh less, the more the field leaves to generate, as in a mean of decibels.
+        Else the few people whose backs nobody could guess are most of the gradient.
     person_weight : how much more an error on the person counts than one on the background.
     """
 
@@ -59,6 +62,7 @@ class DiffusionTraining(Schedule):
     drop_reference: float = 0.15
     drop_nerf: float = 0.15
     own_context: float = 0.5
+    balance: bool = True
     person_weight: float = 3.0
     workers: int = 2
 
@@ -151,6 +155,10 @@ def collate(
     reference[dropped] = 0
     weight = 1 + config.person_weight * stack("person") / 255
     weight *= np.stack([w.counts for w in windows])[:, :, None, None]
+    if model.residual_std is not None and config.balance:
+        left = (x0.numpy() ** 2).mean(2)  # [B, F, h, w]
+        left = (left * weight).mean((1, 2, 3)) / weight.mean((1, 2, 3))
+        weight[~blind] /= (left[~blind] + BALANCE_FLOOR)[:, None, None, None]
     weight /= weight.mean()
     if model.residual_std is not None:
         # Without the field the whole person is to be generated: as much in units of its variance
