@@ -156,10 +156,10 @@ def conditioner_graph(*, centred: bool) -> onnx.ModelProto:
     ]
     outputs = {"condition": [1, CONDITION, *LATENT[1:]]}
     if centred:
-        nodes.append(("Mul", "plain scale", "base"))
+        nodes.append(("Identity", "plain", "base"))
         outputs["base"] = PLANE
     inputs = {"render": PICTURE, "normals": PICTURE}
-    return _graph("conditioner", nodes, inputs, outputs, {"axis_1": [1], "scale": SCALE})
+    return _graph("conditioner", nodes, inputs, outputs, {"axis_1": [1]})
 
 
 def vae_decoder_graph(residual_std: float | None) -> onnx.ModelProto:
@@ -182,9 +182,10 @@ def vae_decoder_graph(residual_std: float | None) -> onnx.ModelProto:
         constants["std"] = residual_std
         nodes += [
             ("Mul", "latents std", "beyond"),
-            ("Add", "beyond base", "whole"),
+            ("Mul", "base scale", "scaled_base"),
+            ("Add", "beyond scaled_base", "whole"),
             *_decode("whole", "decoded"),
-            *_decode("base", "again"),
+            *_decode("scaled_base", "again"),
             ("Sub", "decoded again", "generated"),
             ("Add", "render generated", "joined"),
         ]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.onnx_files import export_graph
+from export.onnx_files import Case, export_graph
 from reference.diffusion import PRESETS, Denoiser, edm
 from reference.diffusion.checkpoint import open_release
 from reference.diffusion.denoiser import DenoiserStep
@@ -120,7 +120,7 @@ def test_the_releases_files_load(denoiser: Denoiser, tmp_path: Path) -> None:
 def test_the_step_exports_with_per_frame_inputs(denoiser: Denoiser) -> None:
     given = inputs()
     step = DenoiserStep(denoiser)
-    graph = export_graph(step, given, list(DenoiserStep.OUTPUTS))
+    graph = export_graph(Case(step, given, DenoiserStep.OUTPUTS))
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), providers=["CPUExecutionProvider"]
     )
