@@ -269,6 +269,22 @@ def test_weights_beyond_half_precision_are_named():
         rounded_to_half(stage)
 
 
+def test_other_levels_are_as_many_as_were_trained(tmp_path):
+    stage = tiny_stage2()
+    unet = tmp_path / "unet.pt"
+    windows = {"context": 1, "chunk": 1, "live_sigmas": [10.0, 1.0], "parity_frames": 3}
+    state = {"model_config": dataclasses.asdict(stage.denoiser.config), "step": 1}
+    state |= {"train": {"windows": windows}, "mean": stage.denoiser.state_dict()}
+    torch.save(state, unet)
+    autoencoder = tmp_path / "autoencoder.pt"
+    config = dataclasses.asdict(stage.autoencoder.config)
+    torch.save({"model_config": config, "mean": stage.autoencoder.state_dict()}, autoencoder)
+    opened = exporting.open_stage2(autoencoder=autoencoder, unet=unet, sigmas=(20.0, 2.0))
+    assert opened.live_sigmas == (20.0, 2.0)
+    with pytest.raises(ValueError, match=r"3 levels, .* was trained in 2 steps"):
+        exporting.open_stage2(autoencoder=autoencoder, unet=unet, sigmas=(20.0, 2.0, 1.0))
+
+
 def test_models_of_different_latents_are_refused():
     stage = tiny_stage2()
     other = Autoencoder(dataclasses.replace(AUTOENCODERS["tiny"][0], latent_channels=8))

@@ -152,6 +152,22 @@ def test_own_context_is_the_models_and_nothing_else_changes(shards: Path) -> Non
     assert not never.own.any()
 
 
+def test_windows_weigh_by_what_the_field_leaves(shards: Path) -> None:
+    clips = Clips(shards, split="train")
+    easy = clips.of_task["view"][0]
+    near = clips.arrays["target_latents"][easy].astype(np.float32) * 0.1
+    clips.arrays["nerf_latents"][easy] = clips.arrays["target_latents"][easy] - near
+    config = replace(CONFIG, live_share=1.0, live_batch=8, drop_nerf=0.0, own_context=0.0)
+    batch = draw(clips, MODEL, config, 3)
+    left = (batch.x0**2).mean((1, 2, 3, 4))
+    weight = batch.weight.mean((1, 2, 3))
+    assert (left < 3).any()  # the anchor alone is as in any other
+    assert (left > 6).any()
+    assert weight[left < 3].min() > 4 * weight[left > 6].max()
+    even = draw(clips, MODEL, replace(config, balance=False), 3)
+    assert even.weight.mean((1, 2, 3)).std() < 0.2
+
+
 def test_the_switcher_says_the_task(shards: Path) -> None:
     clips = Clips(shards, split="train")
     for share, one_hot in ((1.0, [0.0, 1.0]), (0.0, [1.0, 0.0])):
