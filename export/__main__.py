@@ -25,7 +25,6 @@ def _bundle(arguments: argparse.Namespace) -> int:
         arguments.stage1,
         autoencoder=arguments.autoencoder if with_stage2 else None,
         unet=arguments.unet if with_stage2 else None,
-        refiner=arguments.refiner if with_stage2 else None,
         body_path=arguments.body or arguments.out / "body.npz",
         out=arguments.out,
         **({"guidance": _guidance(arguments), "sigmas": arguments.sigmas} if with_stage2 else {}),
@@ -45,7 +44,6 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.bundle,
         autoencoder=arguments.autoencoder,
         unet=arguments.unet,
-        refiner=arguments.refiner,
         seed=arguments.seed,
         task=arguments.task,
         frames=arguments.frames,
@@ -112,7 +110,6 @@ def _levels(text: str) -> tuple[float, ...]:
 def _add_stage2(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("autoencoder", type=Path, help="the autoencoder's checkpoint")
     verb.add_argument("unet", type=Path, help="stage 2's checkpoint")
-    verb.add_argument("--refiner", type=Path, help="the refiner's checkpoint, if there is one")
 
 
 def _add_compare(verb: argparse.ArgumentParser) -> None:

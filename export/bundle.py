@@ -33,7 +33,6 @@ from gas_rt.diffusion import POSE_GUIDANCE
 from gas_rt.engine import open_bundle
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.diffusion.checkpoint import open_checkpoint as open_denoiser
-from reference.diffusion.refining import open_refiner
 from reference.nerf import HumanNerf
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
@@ -51,7 +50,6 @@ def export_checkpoints(
     *,
     autoencoder: Path | None = None,
     unet: Path | None = None,
-    refiner: Path | None = None,
     body_path: Path,
     out: Path,
     guidance: Mapping[str, float] = GUIDANCE,
@@ -62,11 +60,9 @@ def export_checkpoints(
     provenance = {"stage1": checkpoint_facts(stage1, stage="stage1")}
     stage2 = None
     if autoencoder is not None and unet is not None:
-        stage2 = open_stage2(autoencoder=autoencoder, unet=unet, refiner=refiner, sigmas=sigmas)
+        stage2 = open_stage2(autoencoder=autoencoder, unet=unet, sigmas=sigmas)
         provenance["autoencoder"] = checkpoint_facts(autoencoder, stage="autoencoder")
         provenance["unet"] = checkpoint_facts(unet, stage="unet")
-        if refiner is not None:
-            provenance["refiner"] = checkpoint_facts(refiner, stage="refiner")
     return export_bundle(
         nerf,
         stage2=stage2,
@@ -82,7 +78,6 @@ def open_stage2(
     *,
     autoencoder: Path,
     unet: Path,
-    refiner: Path | None = None,
     sigmas: tuple[float, ...] | None = None,
 ) -> Stage2:
     """Stage 2 and what its checkpoint says it was trained for.
@@ -104,7 +99,6 @@ def open_stage2(
         chunk=windows["chunk"],
         live_sigmas=sigmas or trained,
         parity_frames=windows["parity_frames"],
-        refiner=None if refiner is None else open_refiner(refiner),
     )
 
 

@@ -73,7 +73,6 @@ def run(
     *,
     autoencoder: Path,
     unet: Path,
-    refiner: Path | None = None,
     seed: int,
     task: Task,
     frames: int,
@@ -89,7 +88,7 @@ def run(
         raise InputError(f"frames: at least one window of {window}, got {frames}")
     schedule = config.schedule("parity", steps=steps or config.steps("parity")[-1])
     torch.set_num_threads(threads)
-    stage = open_stage2(autoencoder=autoencoder, unet=unet, refiner=refiner)
+    stage = open_stage2(autoencoder=autoencoder, unet=unet)
     conditions = film(bundle, seed=seed, task=task, frames=frames, threads=threads)
     report = compare(
         opened, stage, conditions, schedule=schedule, precision=precision, threads=threads

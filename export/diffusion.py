@@ -13,7 +13,7 @@ from gas_rt.diffusion import SIGMA_MAX, SIGMA_MIN
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.model import DOWNSAMPLING
 from reference.diffusion.denoiser import Denoiser, DenoiserStep
-from reference.diffusion.picture import PictureDecoder, Refiner
+from reference.diffusion.picture import PictureDecoder
 
 __all__ = ["Stage2", "diffusion_cases", "rounded_to_half"]
 
@@ -33,7 +33,6 @@ class Stage2:
     chunk: int
     live_sigmas: tuple[float, ...]
     parity_frames: int
-    refiner: Refiner | None = None
 
     def __post_init__(self) -> None:
         wanted, found = (
@@ -55,12 +54,12 @@ class Stage2:
     def modules(self) -> dict[str, nn.Module]:
         """By the name under which a bundle stores its weights."""
         parts = {"diffusion": self.denoiser, "autoencoder": self.autoencoder}
-        return parts if self.refiner is None else parts | {"refiner": self.refiner}
+        return parts
 
     @property
     def picture_decoder(self) -> PictureDecoder:
         """From generated latents to pictures."""
-        return PictureDecoder(self.autoencoder, self.denoiser.config, self.refiner).eval()
+        return PictureDecoder(self.autoencoder, self.denoiser.config).eval()
 
     @property
     def live_frames(self) -> int:
@@ -115,7 +114,6 @@ def rounded_to_half(stage: Stage2) -> Stage2:
     values = vars(stage) | {
         "denoiser": _rounded(stage.denoiser),
         "autoencoder": _rounded(stage.autoencoder),
-        "refiner": None if stage.refiner is None else _rounded(stage.refiner),
     }
     return Stage2(**values)
 

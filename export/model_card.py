@@ -13,7 +13,6 @@ PARTS = {
     "stage1": "stage 1: the field, a human NeRF that reads one photo",
     "autoencoder": "the picture autoencoder",
     "unet": "stage 2: the video diffusion, with its condition and image encoders",
-    "refiner": "the refiner, which joins generated and rendered pictures",
 }
 UNITS = {
     "focal_over_side": "focal length over the picture's side",

@@ -31,9 +31,7 @@ OPSET = 18
 # Shapes, axes and scalars stay in the graph: runtimes fold them before they map the weights.
 INLINE_ELEMENTS = 16
 # What initialisers that keep their module's names start with, and what the file calls them.
-OWN_NAMES = {"nerf.": ""} | {
-    f"{part}.": f"{part}." for part in ("autoencoder", "diffusion", "refiner")
-}
+OWN_NAMES = {"nerf.": ""} | {f"{part}.": f"{part}." for part in ("autoencoder", "diffusion")}
 
 
 @dataclass(frozen=True, eq=False)

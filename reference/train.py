@@ -47,20 +47,6 @@ def _unet(arguments: argparse.Namespace) -> None:
     train(model, config, data=arguments.data, out=arguments.out, start=arguments.start)
 
 
-def _refiner(arguments: argparse.Namespace) -> None:
-    from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
-    from reference.diffusion.checkpoint import open_checkpoint as open_unet
-    from reference.diffusion.refining import PRESETS, train
-
-    model, config = PRESETS[arguments.config]
-    config = replace(config, steps=arguments.steps or config.steps)
-    unet, _ = open_unet(arguments.unet)
-    autoencoder = open_autoencoder(arguments.autoencoder)
-    train(
-        model, config, model=unet, autoencoder=autoencoder, data=arguments.data, out=arguments.out
-    )
-
-
 def _compact(arguments: argparse.Namespace) -> None:
     from reference.training import compact
 
@@ -79,11 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     unet = stages.add_parser("unet", help="stage 2, the video diffusion, on clip shards")
     unet.add_argument("--start", type=Path, help="checkpoint whose weights a new run begins with")
     unet.set_defaults(run=_unet)
-    refiner = stages.add_parser("refiner", help="what joins its latents with the field's render")
-    refiner.add_argument("--unet", type=Path, required=True, help="checkpoint of the UNet")
-    refiner.add_argument("--autoencoder", type=Path, required=True, help="its checkpoint")
-    refiner.set_defaults(run=_refiner)
-    for stage in (stage1, autoencoder, unet, refiner):
+    for stage in (stage1, autoencoder, unet):
         stage.add_argument("--config", choices=("mini", "tiny"), default="mini")
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")
         stage.add_argument("--out", type=Path, required=True, help="checkpoints and curve")

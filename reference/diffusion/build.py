@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from gas_rt.errors import GasRtError, InputError
 from gas_rt.files import read_npz
-from reference.diffusion.clips import Clip, Pictures, pictures_path, write_clips, write_pictures
+from reference.diffusion.clips import Clip, write_clips
 from reference.diffusion.config import PRESETS
 from reference.diffusion.studio import Studio
 from reference.people import seeds
@@ -47,7 +47,6 @@ class Plan:
     ----------
     chosen : seeds of the clips, in order.
     first : number of the first shard.
-    pictures : write the pictures behind the latents too.
     """
 
     split: str
@@ -60,7 +59,6 @@ class Plan:
     body: Path = BODY
     workers: int = 1
     clips_per_shard: int = CLIPS_PER_SHARD
-    pictures: bool = False
 
     @property
     def shards(self) -> Iterator[tuple[Path, range]]:
@@ -78,12 +76,11 @@ def _studio(stage1: Path, autoencoder: Path, body: Path) -> Studio:
     return Studio.open(stage1=stage1, autoencoder=autoencoder, body=body)
 
 
-def _shoot(seed: int, *, plan: Plan) -> tuple[Clip, Pictures | None, float]:
-    """The clip, its pictures where they are wanted, and the seconds of one core it took."""
+def _shoot(seed: int, *, plan: Plan) -> tuple[Clip, float]:
+    """The clip, and the seconds of one core it took."""
     studio = _studio(plan.stage1, plan.autoencoder, plan.body)
     started = time.process_time()
-    clip, pictures = studio.clip(seed, frames=plan.frames)
-    return clip, pictures if plan.pictures else None, time.process_time() - started
+    return studio.clip(seed, frames=plan.frames), time.process_time() - started
 
 
 @contextmanager
@@ -121,23 +118,19 @@ def build(plan: Plan, *, channels: int) -> list[float]:
         made = mapped(partial(_shoot, plan=plan), [seed for _, want in missing for seed in want])
         for path, want in missing:
             clips: list[Clip] = []
-            pictures: list[Pictures] = []
             for _ in want:
-                clip, shown, cost_s = next(made)
+                clip, cost_s = next(made)
                 clips.append(clip)
-                pictures += [shown] if shown else []
                 costs.append(cost_s)
                 left_s = (time.monotonic() - started) / len(costs) * (total - len(costs))
                 _report(f"{path.name}: {len(costs)}/{total} clips, {left_s / 60:.0f} min left")
-            if plan.pictures:  # first, so that a shard that is there has them
-                write_pictures(path, clips, pictures)
             write_clips(path, clips, black_latent=black)
     return costs
 
 
 def _finished(path: Path, want: Sequence[int], plan: Plan, black: NDArray[np.float16]) -> bool:
     """Whether a shard is there with all that belongs in it; not if a run wanted fewer clips."""
-    if not path.exists() or (plan.pictures and not pictures_path(path).exists()):
+    if not path.exists():
         return False
     found = read_npz(path, keys=("seed", "azimuth", "black_latent"))
     if missing := {"seed", "azimuth", "black_latent"} - set(found):
@@ -188,7 +181,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--out", type=Path, required=True, help="folder of the shards")
     add("--config", choices=("mini", "tiny"), default="mini", help="the model to be trained")
     add("--body", type=Path, default=BODY)
-    add("--pictures", action="store_true", help="keep the pictures too, for the refiner")
     add("--workers", type=_positive, default=1, help="processes, one core each")
     arguments = parser.parse_args(argv)
     everyone = len(SPLITS[arguments.split])
@@ -213,7 +205,6 @@ def main(argv: list[str] | None = None) -> int:
         first=skip // CLIPS_PER_SHARD,
         body=arguments.body,
         workers=arguments.workers,
-        pictures=arguments.pictures,
     )
     try:
         plan.out.mkdir(parents=True, exist_ok=True)

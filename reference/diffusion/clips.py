@@ -24,9 +24,7 @@ black_latent             f16 [C, h, w]      of a black picture: the render of a 
 ======================== ================== ====================================================
 
 All latents are the autoencoder's normalised ones. Normal maps are the release's [0, 1] × 255.
-Files are ``train-%05d.npz`` and ``val-%05d.npz``. What the refiner is trained on besides, the
-pictures behind the latents, lies beside them in ``pictures-train-%05d.npz``: seed, and rgb and
-renders u8 [N, L, H, W, 3] and mask u8 [N, L, H, W].
+Files are ``train-%05d.npz`` and ``val-%05d.npz``.
 """
 
 from __future__ import annotations
@@ -43,19 +41,7 @@ from numpy.typing import NDArray
 from gas_rt.files import read_npz, write_npz
 from reference.autoencoder import Autoencoder
 
-__all__ = [
-    "TASKS",
-    "Clip",
-    "Clips",
-    "Pictures",
-    "encode",
-    "make_clip",
-    "pictures_path",
-    "read_clips",
-    "read_pictures",
-    "write_clips",
-    "write_pictures",
-]
+__all__ = ["TASKS", "Clip", "Clips", "encode", "make_clip", "read_clips", "write_clips"]
 
 SCHEMA = 1
 TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
@@ -65,15 +51,6 @@ ENCODE_BATCH = 16
 U8 = NDArray[np.uint8]
 F16 = NDArray[np.float16]
 F32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The pictures of a clip: `rgb` and `renders` (the field's) [L, H, W, 3], `mask` [L, H, W]."""
-
-    rgb: U8
-    renders: U8
-    mask: U8
 
 
 @dataclass(frozen=True)
@@ -117,35 +94,6 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
         arrays[name] = np.stack([getattr(c, name) for c in clips])
     check(path, arrays)
     write_npz(path, arrays)
-
-
-def pictures_path(shard: Path) -> Path:
-    """Where the pictures of a shard's clips are."""
-    return shard.with_name(f"pictures-{shard.name}")
-
-
-def write_pictures(shard: Path, clips: Sequence[Clip], pictures: Sequence[Pictures]) -> None:
-    """Write the pictures of a shard's clips beside it."""
-    arrays = {f.name: np.stack([getattr(p, f.name) for p in pictures]) for f in fields(Pictures)}
-    seeds = np.array([c.seed for c in clips], np.int64)
-    write_npz(pictures_path(shard), {"seed": seeds, **arrays})
-
-
-def read_pictures(shard: Path, *, seeds: NDArray[np.int64]) -> Pictures:
-    """The pictures [N, L, …] of a shard's clips, whose seeds are given."""
-    path = pictures_path(shard)
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{path}: not found; write clip shards with "
-            "`python -m reference.diffusion.build --pictures`"
-        )
-    arrays = read_npz(path)
-    names = {f.name for f in fields(Pictures)}
-    if set(arrays) != names | {"seed"} or not np.array_equal(arrays["seed"], seeds):
-        raise ValueError(f"{path}: not the pictures of the clips in {shard.name}; write both again")
-    if any(arrays[name].dtype != np.uint8 for name in names):
-        raise ValueError(f"{path}: pictures are uint8; write them again")
-    return Pictures(**{name: arrays[name] for name in names})
 
 
 def read_clips(path: Path) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ from reference import people
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.data import Geometry, Picture
-from reference.diffusion.clips import TASKS, Clip, Pictures, encode, make_clip
+from reference.diffusion.clips import TASKS, Clip, encode, make_clip
 from reference.metrics import azimuth_deg
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
@@ -77,15 +77,15 @@ class Studio:
             seed, self.body, frames=frames, size=self.size, stride=_stride(seed)
         )
 
-    def clip(self, seed: int, *, frames: int) -> tuple[Clip, Pictures]:
-        """Film, render the conditions, encode; the clip, and the pictures behind its latents."""
+    def clip(self, seed: int, *, frames: int) -> Clip:
+        """Film, render the conditions, encode."""
         film = self.film(seed, frames=frames)
         reference = film.reference
         poses, cameras = (reference.pose, *film.poses), (reference.camera, *film.cameras)
         renders = self.renders(film.betas, reference, poses, cameras)
         normals = self.normals(film.betas, poses, cameras)
         azimuth = [np.radians(azimuth_deg(reference.camera, camera)) for camera in film.cameras]
-        clip = make_clip(
+        return make_clip(
             self.autoencoder,
             seed=seed,
             task=task_of(seed),
@@ -100,7 +100,6 @@ class Studio:
             renders=renders[1:],
             normals=normals[1:],
         )
-        return clip, Pictures(film.rgb, renders[1:], film.mask)
 
     def renders(
         self,

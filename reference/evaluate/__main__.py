@@ -22,7 +22,6 @@ from gas_rt.errors import GasRtError, InputError
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.diffusion.checkpoint import open_checkpoint as open_denoiser
 from reference.diffusion.picture import PictureDecoder
-from reference.diffusion.refining import open_refiner
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate import fields, stage2
 from reference.evaluate.cases import PERIOD, Case, loop_case, motion_case, view_case
@@ -102,7 +101,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", type=Path, help="for torch: the UNet; teacher: stage 1")
     two = parser.add_argument_group("stage 2 in torch")
     two.add_argument("--autoencoder", type=Path, help=f"({AUTOENCODER})")
-    two.add_argument("--refiner", type=Path, help="without it nothing is refined")
     two.add_argument("--sigmas", type=_sigmas, metavar="LIST", help="explicit levels, with the end")
     two.add_argument("--guidance", type=_guidance, help="on, off or POSE,VIEW_BEHIND (on: 2,2)")
     return parser
@@ -133,7 +131,7 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"--steps: expected at least 1, got {args.steps}")
     if args.stage == "field" and (args.policy or args.steps):
         parser.error("--policy, --steps: are stage 2's; leave them out, or choose another --stage")
-    for name in ("autoencoder", "refiner", "sigmas", "guidance"):
+    for name in ("autoencoder", "sigmas", "guidance"):
         if args.renderer != "torch" and getattr(args, name) is not None:
             parser.error(f"--{name}: is for --renderer torch; a bundle has its own")
     args.policy = args.policy or "diagonal"
@@ -201,13 +199,12 @@ def _stage2(
             f"{args.autoencoder}: makes latents of {channels} channels, {args.checkpoint} takes "
             f"{wanted}; give the autoencoder that the UNet's clips were encoded with"
         )
-    refiner = None if args.refiner is None else open_refiner(args.refiner)
     sigmas = args.sigmas or stage2.levels(
         windows, args.steps or len(windows.live_sigmas), policy=args.policy
     )
     show = stage2.Generator(
         model=model,
-        decoder=PictureDecoder(autoencoder, model.config, refiner).eval(),
+        decoder=PictureDecoder(autoencoder, model.config).eval(),
         body=body,
         field=field,
         windows=windows,
@@ -221,7 +218,6 @@ def _stage2(
         "steps": len(sigmas) - 1,
         "sigmas": [round(value, 6) for value in sigmas],
         "guidance": vars(args.guidance),
-        "refined": refiner is not None,
         "trained_steps": trained["step"],
     }
 

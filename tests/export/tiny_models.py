@@ -14,7 +14,6 @@ from reference.autoencoder import Autoencoder
 from reference.autoencoder.training import PRESETS as AUTOENCODERS
 from reference.diffusion.config import PRESETS as DENOISERS
 from reference.diffusion.denoiser import Denoiser
-from reference.diffusion.picture import Refiner, RefinerConfig
 from reference.nerf import PRESETS, HumanNerf
 from reference.nerf.checkpoint import mesh_of
 
@@ -49,10 +48,6 @@ def tiny_stage2(**changed) -> Stage2:
     autoencoder.latent_mean.normal_()
     autoencoder.latent_std.uniform_(0.5, 2)
     autoencoder.decoder.layers[-2].weight.mul_(5)  # contrast, or every picture is much like grey
-    refiner = randomised(Refiner(RefinerConfig(widths=(8, 16))))
-    refiner.last.weight.mul_(0.1)
-    if config.residual_std is None:
-        refiner = None
     return Stage2(
         randomised(Denoiser(config)),
         autoencoder,
@@ -60,7 +55,6 @@ def tiny_stage2(**changed) -> Stage2:
         chunk=1,
         live_sigmas=(10.0,),
         parity_frames=3,
-        refiner=refiner,
     )
 
 

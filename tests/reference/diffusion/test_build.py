@@ -14,7 +14,7 @@ from reference.autoencoder import Autoencoder
 from reference.autoencoder.training import PRESETS as AUTOENCODERS
 from reference.diffusion import PRESETS
 from reference.diffusion.build import BODY, Plan, build, main
-from reference.diffusion.clips import encode, read_clips, read_pictures
+from reference.diffusion.clips import read_clips
 from reference.diffusion.studio import Studio
 from reference.nerf import PRESETS as FIELDS
 from reference.nerf import HumanNerf
@@ -124,22 +124,6 @@ def test_what_is_there_is_kept_and_what_is_short_is_made_again(
     save_autoencoder(tmp_path / "other.pt", seed=2)
     with pytest.raises(InputError, match="was encoded by another autoencoder"):
         build(replace(make, autoencoder=tmp_path / "other.pt"), channels=CHANNELS)
-
-
-def test_pictures_lie_beside_their_shard(models: Path, studio: Studio, tmp_path: Path) -> None:
-    make = plan(models, tmp_path, chosen=range(1), frames=1)
-    build(make, channels=CHANNELS)
-    # A shard without its pictures is not finished.
-    assert len(build(replace(make, pictures=True), channels=CHANNELS)) == 1
-    assert build(replace(make, pictures=True), channels=CHANNELS) == []
-    shard = tmp_path / "train-00000.npz"
-    clips = read_clips(shard)
-    found = read_pictures(shard, seeds=clips["seed"])
-    film = studio.film(0, frames=1)
-    assert np.array_equal(found.rgb[0], film.rgb)
-    assert np.array_equal(found.mask[0], film.mask)
-    base = encode(studio.autoencoder, found.renders[0])
-    assert np.array_equal(base, clips["nerf_latents"][0])
 
 
 def test_the_condition_is_stage_1s_picture_and_not_the_truth(built: Path, studio: Studio) -> None:

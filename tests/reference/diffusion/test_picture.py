@@ -8,7 +8,7 @@ from torch import Tensor
 
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import PRESETS
-from reference.diffusion.picture import PictureDecoder, Refiner, RefinerConfig
+from reference.diffusion.picture import PictureDecoder
 
 SIDE = 16
 TINY = AutoencoderConfig(
@@ -30,10 +30,8 @@ def render() -> Tensor:
 
 def test_nothing_generated_shows_the_render(autoencoder: Autoencoder, render: Tensor) -> None:
     base = autoencoder.encode(render)
-    for refiner in (None, Refiner(RefinerConfig(widths=(8, 16)))):
-        decode = PictureDecoder(autoencoder, CENTRED, refiner)
-        found = decode(torch.zeros_like(base), base, render)
-        torch.testing.assert_close(found, render, rtol=0, atol=1e-5)
+    found = PictureDecoder(autoencoder, CENTRED)(torch.zeros_like(base), base, render)
+    torch.testing.assert_close(found, render, rtol=0, atol=1e-5)
 
 
 def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
@@ -45,19 +43,13 @@ def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
     torch.testing.assert_close(found, expected.clamp(-1, 1), rtol=0, atol=1e-4)
 
 
-def test_the_refiner_corrects(autoencoder: Autoencoder, render: Tensor) -> None:
-    refiner = Refiner(RefinerConfig(widths=(8, 16)))
-    torch.nn.init.normal_(refiner.last.weight, std=0.1)
-    base = autoencoder.encode(render)
-    found = PictureDecoder(autoencoder, CENTRED, refiner)(torch.zeros_like(base), base, render)
-    assert (found - render).abs().mean() > 1e-2
-    assert found.abs().max() <= 1
-
-
 def test_released_latents_are_decoded_as_they_are(autoencoder: Autoencoder, render: Tensor) -> None:
     config = replace(PRESETS["tiny"], residual_std=None, latent_scale=0.5)
     latents = autoencoder.encode(render)
     found = PictureDecoder(autoencoder, config)(latents * 0.5)
     torch.testing.assert_close(found, autoencoder.decode(latents).clamp(-1, 1))
-    with pytest.raises(ValueError, match="leave the refiner out"):
-        PictureDecoder(autoencoder, config, Refiner())
+
+
+def test_centred_latents_need_the_render(autoencoder: Autoencoder, render: Tensor) -> None:
+    with pytest.raises(ValueError, match="beside the field's render"):
+        PictureDecoder(autoencoder, CENTRED)(autoencoder.encode(render))

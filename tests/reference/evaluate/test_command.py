@@ -12,7 +12,6 @@ from small_people import ROOT
 
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import Denoiser
-from reference.diffusion.picture import Refiner, RefinerConfig
 from reference.diffusion.training import PRESETS
 from reference.evaluate import __main__ as command
 from reference.evaluate.cases import PERIOD
@@ -73,12 +72,11 @@ def plain(values):
 @pytest.fixture
 def checkpoints(tmp_path) -> list[str]:
     """Arguments that name compact checkpoints of untrained models."""
-    (model, train), refiner = PRESETS["tiny"], RefinerConfig(widths=(8, 16))
+    model, train = PRESETS["tiny"]
     autoencoder = AutoencoderConfig(4, (8, 8, 8), (8, 8, 8), blocks=1)
     states = {
         "unet": {"model_config": model, "train": train, "mean": Denoiser(model)},
         "autoencoder": {"model_config": autoencoder, "mean": Autoencoder(autoencoder)},
-        "refiner": {"refiner_config": refiner, "mean": Refiner(refiner)},
     }
     for name, state in states.items():
         mean = state.pop("mean").state_dict()
@@ -115,7 +113,7 @@ def test_stage2_says_how_it_was_run(monkeypatch, squares, capsys, checkpoints, a
     assert found["steps"] == steps
     assert len(found["sigmas"]) == steps + 1
     assert found["guidance"] == {"pose": 1.5, "view_behind": 2.5}
-    assert (found["trained_steps"], found["refined"]) == (7, True)
+    assert found["trained_steps"] == 7
     assert found["backend"]["precision"] == "fp32"
     assert made[0].field is None
     assert made[0].windows == PRESETS["tiny"][1].windows
