@@ -50,7 +50,7 @@ def _unet(arguments: argparse.Namespace) -> None:
 def _compact(arguments: argparse.Namespace) -> None:
     from reference.training import compact
 
-    compact(arguments.checkpoint, arguments.out)
+    compact(arguments.checkpoint, arguments.out, half=arguments.half)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     small = stages.add_parser("compact", help="a checkpoint's averaged weights alone, to keep")
     small.add_argument("checkpoint", type=Path)
     small.add_argument("-o", "--out", type=Path, required=True)
+    small.add_argument("--half", action="store_true", help="in 16 bits, as a bundle holds them")
     small.set_defaults(run=_compact)
     arguments = parser.parse_args(argv)
     arguments.run(arguments)

@@ -208,8 +208,10 @@ def fit(
     return run
 
 
-def compact(checkpoint: Path, out: Path) -> None:
+def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:
     """Keep of a checkpoint what evaluation and export need: the averaged weights.
+
+    `half` stores them in 16 bits, as a bundle does.
 
     The figures of its last step go with them, from the curve beside it. A run cannot be continued
     from the result.
@@ -218,6 +220,9 @@ def compact(checkpoint: Path, out: Path) -> None:
     kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
     if final := _figures(checkpoint.parent / "curve.jsonl", step=int(state["step"])):
         kept["final"] = final
+    if half:
+        mean = kept["mean"]
+        kept["mean"] = {k: v.half() if v.is_floating_point() else v for k, v in mean.items()}
     temporary = out.with_suffix(".tmp")
     torch.save(kept, temporary)
     os.replace(temporary, out)

@@ -50,6 +50,11 @@ def test_the_loss_falls_and_the_curve_is_kept(body, shards, tmp_path):
     assert about_kept == about
     for name, value in model.state_dict().items():
         assert torch.equal(value, kept.state_dict()[name]), name
+    main(["compact", str(tmp_path / "checkpoint.pt"), "-o", str(tmp_path / "half.pt"), "--half"])
+    halved, _ = open_checkpoint(tmp_path / "half.pt", mesh_of(body))
+    for name, value in model.state_dict().items():
+        assert torch.equal(value.half(), halved.state_dict()[name].half()), name
+        assert halved.state_dict()[name].dtype == value.dtype
     assert (tmp_path / "small.pt").stat().st_size < (tmp_path / "checkpoint.pt").stat().st_size / 2
 
 
