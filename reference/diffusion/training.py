@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reference.diffusion import edm
 from reference.diffusion.checkpoint import open_checkpoint
-from reference.diffusion.clips import Clips
+from reference.diffusion.clips import DOWNSAMPLING, Clips
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser, centre
@@ -46,6 +46,9 @@ class DiffusionTraining(Schedule):
     own_context : share of live steps whose context is what the model itself predicts from pure
         noise. Trained on the truth alone it would copy what it sees there, and in a stream, where
         context is its own work, pass errors on instead of looking at the conditions.
+    crops : widths in latent pixels of the columns that windows are cut to, round the person, one
+        drawn per step; what does not fit the latents is their whole width. A standing person
+        leaves most columns black, and they cost as much as the others.
     balance : windows weigh less, the more the field leaves to generate, as in a mean of decibels.
         Else the few people whose backs nobody could guess are most of the gradient.
     person_weight : how much more an error on the person counts than one on the background.
@@ -62,6 +65,7 @@ class DiffusionTraining(Schedule):
     drop_reference: float = 0.15
     drop_nerf: float = 0.15
     own_context: float = 0.5
+    crops: tuple[int, ...] = (8, 8, 12, 16)
     balance: bool = True
     person_weight: float = 3.0
     workers: int = 2
@@ -84,6 +88,7 @@ PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
             steps=4,
             parity_batch=1,
             live_batch=2,
+            crops=(2, 4),
             workers=1,
             live_share=0.5,
             warmup=2,
@@ -123,7 +128,7 @@ def draw(clips: Clips, model: DiffusionConfig, config: DiffusionTraining, step: 
     is_live = rng.random() < config.live_share
     kind, size = (live, config.live_batch) if is_live else (parity, config.parity_batch)
     windows = [kind(config.windows, rng, length=clips.length) for _ in range(size)]
-    return collate(clips, model, windows, config, rng)
+    return collate(clips, model, windows, config, rng, width=int(rng.choice(config.crops)))
 
 
 def collate(
@@ -132,10 +137,22 @@ def collate(
     windows: list[Window],
     config: DiffusionTraining,
     rng: np.random.Generator,
+    *,
+    width: int | None = None,
 ) -> Batch:
-    """Fill windows from clips drawn by `rng`, with noise and drop-outs."""
+    """Fill windows from clips drawn by `rng`, with noise and drop-outs, cut to `width` columns."""
     chosen = [_clip(clips, config, rng) for _ in windows]
     parts = [clips.frames(c, w.frames) for c, w in zip(chosen, windows, strict=True)]
+    arrays = clips.arrays
+    references = arrays["reference_latent"][chosen].astype(np.float32)
+    black = np.broadcast_to(clips.black_latent, references.shape)
+    if width is not None and width < references.shape[-1]:
+        columns = [_columns(part["person"], width, rng) for part in parts]
+        parts = [_cut(part, c) for part, c in zip(parts, columns, strict=True)]
+        black = np.stack([b[..., c] for b, c in zip(black, columns, strict=True)])
+        people = arrays["reference_person"][chosen]
+        columns = [_columns(person, width, rng) for person in people]
+        references = np.stack([r[..., c] for r, c in zip(references, columns, strict=True)])
 
     def stack(name: str) -> NDArray[np.float32]:
         return np.stack([p[name] for p in parts]).astype(np.float32)
@@ -146,13 +163,11 @@ def collate(
     def chw(pictures: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pictures, -1, -3)))
 
-    arrays = clips.arrays
     nerf = stack("nerf_latents")
     dropped, blind = drops(config.drop_reference), drops(config.drop_nerf)
-    nerf[blind] = clips.black_latent
+    nerf[blind] = black[blind, None]
     x0 = centre(model, torch.from_numpy(stack("target_latents")), torch.from_numpy(nerf))
-    reference = arrays["reference_latent"][chosen].astype(np.float32)
-    reference[dropped] = 0
+    references[dropped] = 0
     weight = 1 + config.person_weight * stack("person") / 255
     weight *= np.stack([w.counts for w in windows])[:, :, None, None]
     if model.residual_std is not None and config.balance:
@@ -169,7 +184,7 @@ def collate(
     one_hot = np.eye(2, dtype=np.float32)[arrays["task"][chosen]]
     return Batch(
         picture=chw(arrays["reference_rgb"][chosen].astype(np.float32) / 127.5 - 1),
-        reference=torch.from_numpy(reference),
+        reference=torch.from_numpy(references),
         x0=x0,
         noise=torch.from_numpy(rng.standard_normal(x0.shape, dtype=np.float32)),
         nerf=torch.from_numpy(nerf),
@@ -180,6 +195,24 @@ def collate(
         keep=torch.from_numpy(~dropped).float(),
         own=torch.from_numpy(own),
     )
+
+
+def _columns(person: NDArray[np.uint8], width: int, rng: np.random.Generator) -> slice:
+    """`width` columns of latents [..., h, w] with as much of the person in them as any, or so."""
+    whole = person.shape[-1]
+    covered = np.cumsum(np.concatenate([[0], person.reshape(-1, whole).sum(0, dtype=np.float64)]))
+    inside = covered[width:] - covered[:-width]  # by the first column
+    first = int(rng.choice(np.flatnonzero(inside >= 0.95 * inside.max())))
+    return slice(first, first + width)
+
+
+def _cut(part: dict[str, NDArray[Any]], columns: slice) -> dict[str, NDArray[Any]]:
+    """The columns of a window's latents, and of its normal maps [F, H, W, 3]."""
+    pixels = slice(columns.start * DOWNSAMPLING, columns.stop * DOWNSAMPLING)
+    return {
+        name: value[:, :, pixels] if name == "normals" else value[..., columns]
+        for name, value in part.items()
+    }
 
 
 def _clip(clips: Clips, config: DiffusionTraining, rng: np.random.Generator) -> int:

@@ -152,6 +152,24 @@ def test_own_context_is_the_models_and_nothing_else_changes(shards: Path) -> Non
     assert not never.own.any()
 
 
+def test_cuts_follow_the_person_in_every_array(shards: Path) -> None:
+    clips = Clips(shards, split="train")
+    arrays = clips.arrays
+    arrays["person"][:] = 0
+    arrays["person"][..., 1:3] = 255
+    arrays["reference_person"][:] = 0
+    arrays["reference_person"][..., 2:] = 255
+    config = replace(CONFIG, crops=(2,), drop_reference=0.0, drop_nerf=0.0, live_share=0.0)
+    config = replace(config, own_context=0.0)
+    cut, whole = draw(clips, MODEL, config, 0), draw(clips, MODEL, replace(config, crops=(4,)), 0)
+    assert cut.x0.shape == (1, 4, 4, 4, 2)
+    for name in ("x0", "nerf"):
+        assert torch.equal(getattr(cut, name), getattr(whole, name)[..., 1:3]), name
+    assert torch.equal(cut.normals, whole.normals[..., 8:24])
+    assert torch.equal(cut.reference, whole.reference[..., 2:])
+    assert torch.equal(cut.picture, whole.picture)
+
+
 def test_windows_weigh_by_what_the_field_leaves(shards: Path) -> None:
     clips = Clips(shards, split="train")
     easy = clips.of_task["view"][0]
