@@ -169,6 +169,34 @@ def test_frames_have_the_requests_size(
         assert abs(float(one.rgb.mean()) - float(two.rgb.mean())) < 2
 
 
+@pytest.mark.parametrize("policy", ["field", "diagonal"])
+def test_a_tracker_may_fill_its_buffers_again(
+    diffusion_model: Model, diffusion_avatar: Avatar, person: ToyPerson, policy: str
+) -> None:
+    views = [request.camera for request in person.requests(4, side=128)]
+    turns = np.linspace(0, 0.9, len(views), dtype=np.float32)
+
+    def posed(turn: float) -> np.ndarray:
+        rotations = person.pose.rotations.copy()
+        rotations[1:6] += turn
+        return rotations
+
+    def one_buffer() -> Iterator[Request]:
+        buffers = np.empty((24, 3), np.float32), np.empty((3, 3), np.float32)
+        for turn, view in zip(turns, views, strict=True):
+            buffers[0][:], buffers[1][:] = posed(turn), view.rotation
+            camera = Camera(view.intrinsics, buffers[1], view.translation, 128, 128)
+            yield Request(Pose(buffers[0]), camera)
+
+    kept = [Request(Pose(posed(turn)), view) for turn, view in zip(turns, views, strict=True)]
+    for one, two in zip(
+        diffusion_model.stream(diffusion_avatar, one_buffer(), policy=policy),
+        diffusion_model.stream(diffusion_avatar, kept, policy=policy),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one.rgb, two.rgb)
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 def test_zero_frames_are_an_error_and_one_is_not(
     diffusion_model: Model, diffusion_avatar: Avatar, requests: list[Request], policy: str
