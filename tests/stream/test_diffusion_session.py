@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gas_rt import Avatar, Camera, FrameStream, GasRtWarning, Model, Pose, Reque
 from gas_rt.cameras import framing_camera
 from gas_rt.errors import InputError, SessionError
 from gas_rt.stream import DiffusionRun, Session, SessionConfig, diffusion_stages
+from gas_rt.stream.assembly import frames_at_once
 from gas_rt.stream.play import play, recorder_for
 from tests.toy_diffusion import CLIP
 from tests.toy_person import ToyPerson
@@ -300,6 +302,18 @@ def test_parity_holds_a_stated_number_of_frames(
     assert shown == []  # the error does not wait until what fits is denoised
     frames = list(diffusion_model.stream(diffusion_avatar, requests[:4], policy="parity"))
     assert len(frames) == 4
+
+
+def test_a_first_window_without_an_anchor_has_room_as_a_whole(diffusion_model: Model) -> None:
+    diffusion = diffusion_model.parts.bundle.config.diffusion
+    assert diffusion is not None
+    run = DiffusionRun("sequential", STEPS)
+    assert frames_at_once(diffusion, run) == 3
+    policy = diffusion.policies["sequential"]
+    window = replace(policy.schedules[STEPS].window, anchor=0, context=2)
+    schedules = {STEPS: replace(policy.schedules[STEPS], window=window)}
+    bare = replace(diffusion, policies={"sequential": replace(policy, schedules=schedules)})
+    assert frames_at_once(bare, run) == 5
 
 
 def test_freshest_drops_poses_before_the_policy_and_never_inside(
