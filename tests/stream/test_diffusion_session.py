@@ -124,6 +124,30 @@ def test_what_the_bundle_lacks_is_named(
         diffusion_model.session(diffusion_avatar, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "magic"}, "policy 'magic': bundle toy 0.0.1 supports field, diagonal"),
+        ({"policy": "sequential", "steps": 2}, "policy 'sequential' .* takes 1, 3, got 2"),
+        ({"policy": "parity", "on_late": "freshest"}, "policy 'parity': needs the whole clip"),
+        ({"task": "dance"}, "task: expected one of"),
+    ],
+)
+def test_a_stream_names_it_before_it_reads_a_request(
+    diffusion_model: Model,
+    diffusion_avatar: Avatar,
+    requests: list[Request],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    source = iter(requests)
+    before = set(diffusion_model._sessions)
+    with pytest.raises(InputError, match=message):
+        diffusion_model.stream(diffusion_avatar, source, **options)
+    assert next(source) is requests[0]
+    assert diffusion_model._sessions == before
+
+
 def test_an_avatar_without_stage_2_is_refused(diffusion_model: Model, avatar: Avatar) -> None:
     with pytest.raises(InputError, match="was enrolled with bundle"):
         diffusion_model.session(avatar)
@@ -156,6 +180,12 @@ def test_an_untrained_camera_warns(
         pytest.warns(GasRtWarning, match="fill of the camera is 0.1"),
     ):
         session.push(person.pose, far)
+    for policy in POLICIES:
+        with pytest.warns(GasRtWarning, match="fill of the camera is 0.1"):
+            stream = diffusion_model.stream(
+                diffusion_avatar, [Request(person.pose, far)] * 2, policy=policy
+            )
+            assert len(list(stream)) == 2
 
 
 @pytest.mark.parametrize("side", [48, 256])
