@@ -123,7 +123,8 @@ def parity_without_anchor(manifest: dict[str, Any]) -> None:
     diffusion = manifest["config"]["diffusion"]
     diffusion["profiles"]["bare"] = {
         **diffusion["profiles"]["live"],
-        **{"frames": 5, "anchor": 0, "context": 1, "chunk": 4},
+        "anchor": 0,
+        "chunk": 4,
     }
     diffusion["policies"]["parity"]["profile"] = "bare"
 
