@@ -110,8 +110,9 @@ class Avatar:
         mark, shape = _check_header(header)
         if bundle is not None:
             check_mark(mark, bundle, source=str(path))
-            _check_features(header, bundle)
-            _check_reference(header, bundle)
+            shapes = {name: entry.shape for name, entry in header.tensors.items()}
+            _check_features(shapes, bundle, source=str(path))
+            _check_reference(shapes, bundle, source=str(path))
         arrays = read_tensors(header)
         try:
             return cls._from_arrays(mark, shape, arrays)
@@ -137,8 +138,13 @@ class Avatar:
             stream.write(save(contiguous, metadata))
 
     def check_bundle(self, bundle: Bundle) -> None:
-        """Raise unless `bundle` is the one the avatar was enrolled with."""
+        """Raise unless `bundle` is the one the avatar was enrolled with, and its sizes fit it."""
         check_mark(self.bundle, bundle, source="avatar")
+        features = {f"teacher.{name}": array.shape for name, array in self.features.items()}
+        _check_features(features, bundle, source="avatar")
+        photo = {"reference.latent": self.latent, "reference.embedding": self.embedding}
+        shapes = {name: array.shape for name, array in photo.items() if array is not None}
+        _check_reference(shapes, bundle, source="avatar")
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
@@ -256,18 +262,21 @@ def _check_header(header: TensorHeader) -> tuple[BundleMark, FieldShape]:
 NUMPY_OF = {"F32": "<f4", "F16": "<f2", "U8": "u1"}
 
 
-def _check_features(header: TensorHeader, bundle: Bundle) -> None:
+Shapes = Mapping[str, tuple[int, ...]]  # of tensors, by their names in the file
+
+
+def _check_features(shapes: Shapes, bundle: Bundle, *, source: str) -> None:
     outputs = bundle.graph("nerf_encoder").outputs
     for name in FEATURES:
-        have, want = header.tensors[f"teacher.{name}"].shape, outputs[name].shape
+        have, want = shapes[f"teacher.{name}"], outputs[name].shape
         if have != want:
             raise FileError(
-                f"{header.path}: damaged: teacher.{name} has shape {list(have)}, "
+                f"{source}: damaged: teacher.{name} has shape {list(have)}, "
                 f"bundle {bundle.label} makes {list(want)}"
             )
 
 
-def _check_reference(header: TensorHeader, bundle: Bundle) -> None:
+def _check_reference(shapes: Shapes, bundle: Bundle, *, source: str) -> None:
     """The tensors of stage 2 are there if the bundle has it, in its sizes."""
     diffusion = bundle.config.diffusion
     expected: dict[str, tuple[int, ...]] = {}
@@ -275,10 +284,9 @@ def _check_reference(header: TensorHeader, bundle: Bundle) -> None:
         expected["reference.latent"] = diffusion.latent_shape
         expected["reference.embedding"] = (diffusion.embedding_channels,)
     for name in DIFFUSION_TENSORS:
-        entry = header.tensors.get(name)
-        have, want = None if entry is None else list(entry.shape), expected.get(name)
-        if have != (None if want is None else list(want)):
+        have, want = shapes.get(name), expected.get(name)
+        if have != want:
             raise FileError(
-                f"{header.path}: damaged: {name} has shape {have}, bundle {bundle.label} makes "
-                f"{None if want is None else list(want)}; enroll the photo again"
+                f"{source}: damaged: {name} has shape {have and list(have)}, bundle "
+                f"{bundle.label} makes {want and list(want)}; enroll the photo again"
             )

@@ -107,12 +107,11 @@ class Pose:
         rotations = np.asarray(self.rotations)
         if rotations.shape == (JOINT_COUNT * 3,):
             rotations = rotations.reshape(JOINT_COUNT, 3)
-        object.__setattr__(
-            self, "rotations", checked(rotations, "Pose.rotations", shape=(JOINT_COUNT, 3))
-        )
-        object.__setattr__(
-            self, "translation", checked(self.translation, "Pose.translation", shape=(3,))
-        )
+        rotations = checked(rotations, "Pose.rotations", shape=(JOINT_COUNT, 3))
+        translation = checked(self.translation, "Pose.translation", shape=(3,))
+        # Copies: a tracker that fills one buffer again and again must not change poses in flight.
+        object.__setattr__(self, "rotations", rotations.copy())
+        object.__setattr__(self, "translation", translation.copy())
 
     @classmethod
     def rest(cls) -> Pose:
@@ -162,9 +161,9 @@ class Camera:
                 "Camera.rotation: expected an orthonormal matrix with determinant +1, "
                 f"got determinant {np.linalg.det(r64):.3f}; orthonormalise it"
             )
-        object.__setattr__(self, "intrinsics", k)
-        object.__setattr__(self, "rotation", r)
-        object.__setattr__(self, "translation", t)
+        object.__setattr__(self, "intrinsics", k.copy())  # copies, as of a pose
+        object.__setattr__(self, "rotation", r.copy())
+        object.__setattr__(self, "translation", t.copy())
 
     def resized(self, *, width: int, height: int) -> Camera:
         """The same view sampled on another pixel grid."""

@@ -60,6 +60,13 @@ class ModelParts:
                 self._warm.add(name)
         return graph
 
+    def close(self) -> None:
+        """Let go of the graphs, whose weights are most of a model's memory, and free the engine."""
+        with self._making:
+            self._graphs.clear()
+            self._warm.clear()
+        self.engine.close()
+
     def anchors(self) -> PosedShell:
         """What tells the nearest canonical vertex of a point."""
         with self._making:

@@ -13,6 +13,7 @@ from gas_rt.avatar import Avatar
 from gas_rt.body import BodyFit
 from gas_rt.cameras import camera_problems
 from gas_rt.core import F32, BackendReport, Camera, OnLate, Pose, Request, Task
+from gas_rt.diffusion import SEED_MAX
 from gas_rt.engine import Precision, open_bundle, open_engine
 from gas_rt.enrollment import ModelParts, Progress, enroll, teacher_for
 from gas_rt.errors import InputError, SessionError
@@ -38,7 +39,6 @@ __all__ = ["Model", "Performer", "load"]
 
 FIELD = "field"  # the policy without stage 2, which every bundle can have
 THREADS_MAX = 1024
-SEED_MAX = 2**64 - 1
 
 
 def load(
@@ -304,7 +304,7 @@ class Model:
             sessions = list(self._sessions)
         for session in sessions:
             session.close()
-        self._parts.engine.close()
+        self._parts.close()
 
     def __enter__(self) -> Model:
         return self
@@ -343,15 +343,15 @@ class Model:
         """What a session asks for, checked; the field asks for no steps."""
         policy = self._checked_policy(policy)
         limits = (
-            ("steps", 1 if steps is None else steps, 1),
-            ("seed", seed, 0),
-            ("noise_period", 1 if noise_period is None else noise_period, 1),
+            ("steps", 1 if steps is None else steps, 1, ""),
+            ("seed", seed, 0, " and at most 2^64−1"),
+            ("noise_period", 1 if noise_period is None else noise_period, 1, ""),
         )
-        for name, value, low in limits:
+        for name, value, low, end in limits:
             whole = isinstance(value, int) and not isinstance(value, bool)
-            if not whole or not low <= value <= SEED_MAX:
+            if not whole or value < low or (name == "seed" and value > SEED_MAX):
                 raise InputError(
-                    f"{name}: expected a whole number of at least {low}, got {value!r}"
+                    f"{name}: expected a whole number of at least {low}{end}, got {value!r}"
                 )
         diffusion = self._parts.bundle.config.diffusion
         if policy == FIELD or diffusion is None:

@@ -304,6 +304,25 @@ def test_a_bundle_with_stage_2_wants_its_tensors(
         diffusion_model.open_avatar(diffusion_file)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("reference.latent", lambda a: a[:1]),  # would spread over the bundle's channels
+        ("reference.embedding", lambda a: a[:-1]),
+        ("teacher.planes", lambda a: a[:, :2]),
+    ],
+)
+def test_a_session_checks_an_avatar_that_was_opened_without_a_bundle(
+    diffusion_file: Path,
+    diffusion_model: Model,
+    name: str,
+    change: Callable[[np.ndarray], np.ndarray],
+) -> None:
+    rewritten(diffusion_file, change_tensor(name, change))
+    with pytest.raises(FileError, match=rf"avatar: damaged: {name} has shape"):
+        diffusion_model.session(Avatar.open(diffusion_file))
+
+
 def test_an_avatar_of_another_bundle(
     toy_folder: Path, avatar: Avatar, file: Path, tmp_path: Path
 ) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -204,3 +206,11 @@ def test_closing_the_model_closes_its_sessions(toy_folder: Path, avatar: Avatar)
     assert session.closed
     with pytest.raises(SessionError, match="the model is closed"):
         model.session(avatar)
+
+
+def test_a_closed_model_holds_no_graph(toy_folder: Path, person: ToyPerson) -> None:
+    with gas_rt.load(toy_folder, threads=1, precision="fp32") as model:
+        graph = weakref.ref(model.parts.warm_graph("nerf_encoder"))
+        assert graph() is not None
+    gc.collect()
+    assert graph() is None

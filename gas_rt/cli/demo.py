@@ -70,6 +70,7 @@ def run(args: argparse.Namespace) -> int:
     with open_model(args) as model:
         policy = _checked_policy(args, model)
         person = person_folder(model, args.person)
+        chosen_motion(model, args.motion, person)  # minutes before it is played
         avatar, enroll_s = _enrolled(args, model, person)
         avatar.save(out / "demo.avatar")
         performer = model.performer(avatar)
@@ -99,9 +100,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _checked_policy(args: argparse.Namespace, model: Model) -> str:
-    """What makes the frames; a policy or step count that cannot be is found before enrolment."""
+    """What makes the frames; a flag that cannot be is found before enrolment."""
+    from gas_rt.diffusion import SEED_MAX
+
     policy: str = args.policy or model.default_policy
     known = model.steps(policy)
+    if not 0 <= args.seed <= SEED_MAX:
+        raise InputError(f"--seed: expected 0 to 2^64−1, got {args.seed}")
     diffusion = model.parts.bundle.config.diffusion
     if known and args.steps is not None and diffusion is not None:
         diffusion.schedule(policy, steps=args.steps)

@@ -8,7 +8,7 @@ from gas_rt.diffusion.guidance import (
     guidance_of,
     switcher,
 )
-from gas_rt.diffusion.noise import ANCHOR_INDEX, NOISE_GENERATOR, frame_noise
+from gas_rt.diffusion.noise import ANCHOR_INDEX, NOISE_GENERATOR, SEED_MAX, frame_noise
 from gas_rt.diffusion.opening import POLICIES, open_policy
 from gas_rt.diffusion.parity import ParityPolicy, fusion_weights, tiles
 from gas_rt.diffusion.policy import WindowPolicy
@@ -41,6 +41,7 @@ __all__ = [
     "POLICIES",
     "POSE_GUIDANCE",
     "RELEASE_WINDOW",
+    "SEED_MAX",
     "SIGMA_MAX",
     "SIGMA_MIN",
     "Anchor",

@@ -148,7 +148,8 @@ def explicit_sigmas(values: Iterable[Any]) -> tuple[float, ...]:
             f"sigmas: expected steps + 1 levels for 1..{STEPS_MAX} steps, got {array.size}; "
             "give where each step starts and where the last one ends"
         )
-    levels = array.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinity is refused below
+        levels = array.astype(np.float32)
     if not np.isfinite(levels).all() or (levels[:-1] <= 0).any() or levels[-1] < 0:
         raise InputError(
             f"sigmas: every level must be above 0 and fit fp32, the last may be 0; got {listed}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gas_rt.core import Window
@@ -220,9 +220,14 @@ def _schedule(lists: JsonReader, key: str, policy: str, window: Window) -> Sched
 
 
 def _check_layout(where: str, policy: str, window: Window, profile: Profile) -> None:
+    if policy == "parity" and window.anchor != 1:
+        raise BundleError(
+            f"{where}: parity's windows share frame 0, its profile has no anchor; give the "
+            "profile an 'overlap' and export the bundle again"
+        )
     flight = window.chunk * (window.steps if policy == "diagonal" else 1)
     slots = window.anchor + window.context + flight
-    if slots != profile.frames or (policy == "parity" and window.anchor != 1):
+    if slots != profile.frames:
         raise BundleError(
             f"{where}: {policy} in {window.steps} steps needs windows of {window.anchor} anchor + "
             f"{window.context} context + {flight} in flight = {slots} frames, its profile has "
@@ -234,7 +239,14 @@ def check_diffusion_graphs(
     config: DiffusionConfig, graphs: Mapping[str, GraphSpec], *, side_px: int, where: str
 ) -> None:
     """Raise unless every graph of stage 2 is there, with the tensors `config` asks for."""
-    for name, (inputs, outputs) in _graph_shapes(config, side_px).items():
+    wanted: dict[str, tuple[Shapes, Shapes]] = {}
+    for name, shapes in _graph_shapes(config, side_px):
+        if wanted.setdefault(name, shapes) != shapes:
+            raise BundleError(
+                f"{where}: 'diffusion' gives the graph {name!r} two tasks of different shapes; "
+                "name a graph for each and export it again"
+            )
+    for name, (inputs, outputs) in wanted.items():
         if name not in graphs:
             raise BundleError(f"{where}: 'diffusion' needs the graph {name!r}; export it again")
         spec = graphs[name]
@@ -256,8 +268,10 @@ def check_diffusion_graphs(
                     )
 
 
-def _graph_shapes(config: DiffusionConfig, side_px: int) -> dict[str, tuple[Shapes, Shapes]]:
-    """By graph, the shapes of its inputs and outputs."""
+def _graph_shapes(
+    config: DiffusionConfig, side_px: int
+) -> Iterator[tuple[str, tuple[Shapes, Shapes]]]:
+    """Each graph that is used, with the shapes of its inputs and outputs."""
     picture, latents = (1, 3, side_px, side_px), (1, *config.latent_shape)
     embedding = (1, config.embedding_channels)
     h, w = config.latent_shape[1:]
@@ -265,15 +279,11 @@ def _graph_shapes(config: DiffusionConfig, side_px: int) -> dict[str, tuple[Shap
     base: Shapes = {"base": latents} if centred else {}
     render: Shapes = {"render": picture} if centred else {}
     condition = (1, config.condition_channels, h, w)
-    shapes: dict[str, tuple[Shapes, Shapes]] = {
-        "image_encoder": ({"picture": picture}, {"embedding": embedding}),
-        "vae_encoder": ({"picture": picture}, {"latents": latents}),
-        "conditioner": (
-            {"render": picture, "normals": picture},
-            {"condition": condition, **base},
-        ),
-        "vae_decoder": ({"latents": latents, **base, **render}, {"picture": picture}),
-    }
+    yield "image_encoder", ({"picture": picture}, {"embedding": embedding})
+    yield "vae_encoder", ({"picture": picture}, {"latents": latents})
+    conditions: Shapes = {"render": picture, "normals": picture}
+    yield "conditioner", (conditions, {"condition": condition, **base})
+    yield "vae_decoder", ({"latents": latents, **base, **render}, {"picture": picture})
     for profile in {id(p.profile): p.profile for p in config.policies.values()}.values():
         f = profile.frames
         stepped = (f, *config.latent_shape)
@@ -287,7 +297,6 @@ def _graph_shapes(config: DiffusionConfig, side_px: int) -> dict[str, tuple[Shap
             "switcher": (f, 2),
         }
         outputs: Shapes = {"x_next": stepped, "x0": stepped}
-        shapes[profile.unguided] = (inputs, outputs)
+        yield profile.unguided, (inputs, outputs)
         if config.guidance.used:
-            shapes[profile.guided] = ({**inputs, "guidance": (f,)}, outputs)
-    return shapes
+            yield profile.guided, ({**inputs, "guidance": (f,)}, outputs)

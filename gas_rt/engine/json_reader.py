@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
-
-import numpy as np
 
 from gas_rt.errors import BundleError
 
 __all__ = ["JsonReader"]
+
+# JSON's integers have no end; NaN and infinity do not compare as within it either.
+FLOAT_MAX = sys.float_info.max
 
 
 class JsonReader:
@@ -47,7 +49,8 @@ class JsonReader:
         wanted = "a list of numbers" if count is None else f"{count} numbers"
         value = self._typed(key, list, wanted)
         good = count in (None, len(value)) and all(
-            isinstance(v, int | float) and not isinstance(v, bool) and np.isfinite(v) for v in value
+            isinstance(v, int | float) and not isinstance(v, bool) and abs(v) <= FLOAT_MAX
+            for v in value
         )
         if not good:
             raise BundleError(f"{self.where}: {key!r}: expected {wanted}, got {value!r:.80}")

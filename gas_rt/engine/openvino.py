@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.core import BackendReport
-from gas_rt.engine.protocol import Graph, GraphSpec, Precision
+from gas_rt.engine.protocol import Graph, GraphSpec, Precision, TensorSpec
 from gas_rt.errors import BackendError, ShapeError
 
 if TYPE_CHECKING:
@@ -43,6 +43,8 @@ class OpenVinoGraph:
                     f"graph {spec.name}: the ONNX file has no {kind} {missing[0]!r}, it has "
                     f"{sorted(have)}; export the bundle again"
                 )
+            for name, tensor in want.items():
+                _check_shape(f"graph {spec.name}, {kind} {name!r}", have[name], tensor)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once; outputs are the caller's own."""
@@ -64,6 +66,18 @@ class OpenVinoGraph:
             except RuntimeError as error:
                 raise BackendError(f"graph {self.spec.name}: OpenVINO failed: {error}") from error
             return {name: np.array(results[self._outputs[name]]) for name in self.spec.outputs}
+
+
+def _check_shape(where: str, port: openvino.ConstOutput, said: TensorSpec) -> None:
+    """Raise if a port cannot have the shape that bundle.json gives it."""
+    import openvino
+
+    shape = port.get_partial_shape()
+    if not shape.compatible(openvino.PartialShape(list(said.shape))):
+        raise BackendError(
+            f"{where}: the ONNX file has shape {shape}, bundle.json says {list(said.shape)}; "
+            "export the bundle again"
+        )
 
 
 class OpenVinoEngine:

@@ -172,7 +172,10 @@ def frames_at_once(diffusion: DiffusionConfig, run: DiffusionRun) -> int:
     """How many frames leave the denoiser together; `parity` gives them out as they are taken."""
     if run.policy == "parity":
         return 1
-    return diffusion.schedule(run.policy, steps=run.steps).window.chunk
+    window = diffusion.schedule(run.policy, steps=run.steps).window
+    if run.policy == "sequential" and not window.anchor:  # a stream begins with a whole window
+        return window.context + window.chunk
+    return window.chunk
 
 
 def diffusion_check(policy: str, *, on_late: OnLate) -> Callable[[Request, int], None]:

@@ -46,7 +46,8 @@ class DecodeStage:
                 rgb = as_bytes(np.ascontiguousarray((out[0].transpose(1, 2, 0) + 1) / 2))
                 alpha = joined_alpha(rgb, field.alpha)
                 return Picture(np.minimum(rgb, alpha[..., None]), alpha, "full")
-        return Picture(field.rgb, field.alpha, "field")
+        # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
+        return Picture(field.rgb.copy(), field.alpha.copy(), "field")
 
     def finish(self) -> list[Job]:
         """Nothing is held back."""

@@ -234,7 +234,12 @@ class Session:
         with self._woken() as changed:
             while not self.closed:
                 changed.clear()
-                frame, early_ns = self._take()
+                try:
+                    frame, early_ns = self._take()
+                except SessionError:
+                    if self.closed:  # by another thread, since we looked
+                        return
+                    raise
                 if frame is not None:
                     yield frame
                 elif self._pipeline.drained:
@@ -255,9 +260,9 @@ class Session:
     def close(self) -> None:
         """Drop what is in flight, end the threads, free the stages. May be repeated."""
         self._pipeline.close()
-        if self._on_close is not None:
-            self._on_close(self)
-            self._on_close = None
+        tell, self._on_close = self._on_close, None  # two threads may close at once
+        if tell is not None:
+            tell(self)
 
     def __enter__(self) -> Session:
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gas_rt import Avatar, load
+from gas_rt import Avatar, Camera, load
 from gas_rt.cli import main
 from gas_rt.cli.contact_sheet import read_truth
 from gas_rt.errors import FileError
@@ -182,6 +183,41 @@ def test_render_with_a_window_policy(
     }
     assert ("denoise" in run["stages_ms"]) == (policy != "field")
     assert len(film_frames(film)) == 7
+
+
+@pytest.mark.parametrize("policy", ["field", "diagonal", "sequential", "parity"])
+def test_render_one_frame(
+    diffusion_folder: Path, diffusion_file: Path, tmp_path: Path, capsys: Capture, policy: str
+) -> None:
+    film = tmp_path / "o.mp4"
+    call = ("--orbit", "-o", film, "--frames", 1, "--size", 64, "--policy", policy)
+    assert gas_rt("render", diffusion_file, *call, *model_flags(diffusion_folder)) == 0
+    captured = capsys.readouterr()
+    assert "o.mp4: 1 frames, 64×64, 0.0 fps" in captured.out
+    assert captured.err == ""
+    assert len(film_frames(film)) == 1
+
+
+@pytest.mark.parametrize("policy", ["field", "diagonal"])
+def test_render_warns_of_an_untrained_camera(
+    diffusion_folder: Path,
+    diffusion_avatar: Avatar,
+    tmp_path: Path,
+    capsys: Capture,
+    policy: str,
+) -> None:
+    near = diffusion_avatar.camera
+    far = Camera(near.intrinsics, near.rotation, near.translation * 8, near.width, near.height)
+    replace(diffusion_avatar, camera=far).save(tmp_path / "far.avatar")
+    call = ("--orbit", "-o", tmp_path / "o.mp4", "--frames", 2, "--policy", policy, "--json")
+    assert gas_rt("render", tmp_path / "far.avatar", *call, *model_flags(diffusion_folder)) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["runs"][0]["frames"] == 2
+    lines = captured.err.strip().splitlines()
+    assert lines
+    for line in lines:
+        assert line.startswith("gas-rt: warning: ")
+        assert "the model was trained on" in line
 
 
 @pytest.mark.parametrize(
@@ -391,10 +427,14 @@ def test_the_demo_by_the_field_of_a_bundle_with_stage_2(
         (["--policy", "sideways"], "policy 'sideways'"),
         (["--steps", "7"], "7"),
         (["--policy", "parity", "--steps", "1"], "parity"),
+        (["--seed", "-1"], "--seed: expected 0 to 2^64−1, got -1"),
+        (["--seed", str(2**64)], "--seed: expected 0 to 2^64−1"),
+        (["--motion", "none.npz"], "none.npz: no such motion"),
     ],
 )
 def test_the_demo_refuses_before_it_enrols(
     diffusion_folder: Path,
+    files: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: Capture,
@@ -402,7 +442,8 @@ def test_the_demo_refuses_before_it_enrols(
     message: str,
 ) -> None:
     monkeypatch.delattr("gas_rt.model.Model.enroll")
-    line = refused(capsys, "demo", "--out", tmp_path, *flags, *model_flags(diffusion_folder))
+    folder = with_demo(diffusion_folder, files, tmp_path / "toy")
+    line = refused(capsys, "demo", "--out", tmp_path, *flags, *model_flags(folder))
     assert message in line
 
 

@@ -119,6 +119,16 @@ def unlisted(manifest: dict[str, Any]) -> None:
     manifest["policies"] = ["field", "diagonal", "parity"]
 
 
+def parity_without_anchor(manifest: dict[str, Any]) -> None:
+    diffusion = manifest["config"]["diffusion"]
+    diffusion["profiles"]["bare"] = {
+        **diffusion["profiles"]["live"],
+        "anchor": 0,
+        "chunk": 4,
+    }
+    diffusion["policies"]["parity"]["profile"] = "bare"
+
+
 D = "config/diffusion"
 STEPS_3 = "policies.diagonal.sigmas.3"
 
@@ -132,6 +142,9 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (put("latent_shape", [4, 8]), "'latent_shape': expected 3 numbers"),
         (put("latent_shape", [4, 8, 0]), "'latent_shape' is .* expected three sizes"),
         (put("latent_shape", [4, 8, 8.5]), "expected three sizes"),
+        (put("latent_shape", [4, 8, 2**70]), "expected three sizes"),
+        (put("latent_shape", [4, 8, 10**400]), "'latent_shape': expected 3 numbers"),
+        (put("latent_scale", 10**400), "'latent_scale' is 1000"),
         (put("embedding_channels", 0), "'embedding_channels' is 0"),
         (put("condition_channels", "many"), "'condition_channels': expected an integer"),
         (drop(f"{D}/residual_std"), "lacks 'residual_std'"),
@@ -162,11 +175,14 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (put(STEPS_3, [40, 6, -1]), "must be above 0"),
         (put(STEPS_3, [40, 6, float("inf")]), "expected a list of numbers"),
         (put(STEPS_3, [40, 6, True]), "expected a list of numbers"),
+        (put(STEPS_3, [10**400, 6, 1]), "expected a list of numbers"),
+        (put(STEPS_3, [2**200, 6, 1]), "fit"),
         (put(STEPS_3, "40 6 1"), "expected a list of numbers"),
         (put("policies.parity.sigmas.3", [9, 1, 0.0]), "must (be above 0|descend)"),
         (put("policies.parity.sigmas.three", [9, 1, 0.5]), "'three' has 3 levels"),
         (put("policies.parity.sigmas.03", [9, 1, 0.5]), "'03' has 3 levels"),
         (put("policies.parity.sigmas.-1", []), "'-1' has 0 levels"),
+        (parity_without_anchor, "parity's windows share frame 0, its profile has no anchor"),
         (put("default.policy", "field"), "policy 'field' in 3 steps is not among 'policies'"),
         (put("default.steps", 4), "policy 'diagonal' in 4 steps is not among"),
         (unlisted, "lack 'sequential', which 'diffusion' configures"),
@@ -174,6 +190,9 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (drop("graphs/conditioner"), "'diffusion' needs the graph 'conditioner'"),
         (drop("graphs/denoiser_nocfg_clip"), "needs the graph 'denoiser_nocfg_clip'"),
         (put("profiles.live.unguided", "other"), "needs the graph 'other'"),
+        (put("profiles.live.guided", "denoiser_nocfg"), "the graph 'denoiser_nocfg' two tasks"),
+        (put("profiles.live.unguided", "vae_decoder"), "the graph 'vae_decoder' two tasks"),
+        (put("profiles.parity.guided", "denoiser"), "the graph 'denoiser' two tasks"),
         (drop("graphs/vae_decoder/inputs/base"), "'vae_decoder'.* it lacks 'base'"),
         (drop("graphs/vae_decoder/inputs/render"), "'vae_decoder'.* it lacks 'render'"),
         (put("residual_std", None), "'conditioner': expected the outputs .* it has also 'base'"),

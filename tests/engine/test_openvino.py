@@ -86,6 +86,16 @@ def test_a_graph_that_is_not_what_its_bundle_says(folder: Path, tmp_path: Path) 
     wrong = GraphSpec("x", spec.path, {"picture": TensorSpec((1,), "float32")}, {})
     with pytest.raises(BackendError, match="no input 'picture'"):
         engine.load(wrong)
+    for kind, name, shape in (
+        ("input", "image", (1, 4, 64, 64)),
+        ("input", "vertex_uv", (1 << 30, 1 << 30)),  # nothing of this size is allocated
+        ("output", "image_features", (1, 4, 64)),
+    ):
+        said = {"input": dict(spec.inputs), "output": dict(spec.outputs)}
+        said[kind][name] = TensorSpec(shape, "float32")
+        other = GraphSpec("x", spec.path, said["input"], said["output"])
+        with pytest.raises(BackendError, match=f"{kind} '{name}': the ONNX file has shape"):
+            engine.load(other)
     (tmp_path / "bad.onnx").write_bytes(b"not a graph")
     with pytest.raises(BackendError, match=r"cannot compile bad\.onnx"):
         engine.load(GraphSpec("x", tmp_path / "bad.onnx", {}, {}))

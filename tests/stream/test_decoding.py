@@ -93,3 +93,10 @@ def test_nothing_to_decode_or_nothing_finite_shows_the_field(latent: bool) -> No
     assert shown.level == "field"
     assert shown.rgb.shape == (32, 32, 3)
     assert shown.rgb[16, 12].tolist() == [99, 99, 99]
+
+
+def test_a_frame_that_shows_the_field_is_its_takers_to_draw_on() -> None:
+    field = np.zeros((SIDE, SIDE), np.uint8)
+    shown = decode(np.zeros((SIDE, SIDE, 3), np.float32), field_alpha=field, latent=False)
+    assert shown.level == "field"
+    assert not np.shares_memory(shown.alpha, field)

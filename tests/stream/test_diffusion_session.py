@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from gas_rt import Avatar, Camera, FrameStream, GasRtWarning, Model, Pose, Reque
 from gas_rt.cameras import framing_camera
 from gas_rt.errors import InputError, SessionError
 from gas_rt.stream import DiffusionRun, Session, SessionConfig, diffusion_stages
+from gas_rt.stream.assembly import frames_at_once
 from gas_rt.stream.play import play, recorder_for
 from tests.toy_diffusion import CLIP
 from tests.toy_person import ToyPerson
@@ -108,8 +110,8 @@ def test_the_field_alone_stays(
         ({"policy": "diagonal", "steps": 4}, "steps: policy 'diagonal' .* takes 3, got 4"),
         ({"policy": "parity", "steps": 0}, "steps: expected a whole number of at least 1, got 0"),
         ({"steps": 2.5}, "steps: expected a whole number"),
-        ({"seed": -1}, "seed: expected a whole number of at least 0, got -1"),
-        ({"seed": 2**64}, "seed: expected a whole number"),
+        ({"seed": -1}, r"seed: expected a whole number of at least 0 and at most 2\^64−1, got -1"),
+        ({"seed": 2**64}, r"at most 2\^64−1, got 18446744073709551616"),
         ({"noise_period": 0}, "noise_period: expected a whole number of at least 1"),
         ({"policy": "parity"}, "policy 'parity': needs the whole clip, on_late 'freshest'"),
         ({"policy": "parity", "on_late": "paced"}, "on_late 'paced' drops poses; use 'lossless'"),
@@ -120,6 +122,30 @@ def test_what_the_bundle_lacks_is_named(
 ) -> None:
     with pytest.raises(InputError, match=message):
         diffusion_model.session(diffusion_avatar, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"policy": "magic"}, "policy 'magic': bundle toy 0.0.1 supports field, diagonal"),
+        ({"policy": "sequential", "steps": 2}, "policy 'sequential' .* takes 1, 3, got 2"),
+        ({"policy": "parity", "on_late": "freshest"}, "policy 'parity': needs the whole clip"),
+        ({"task": "dance"}, "task: expected one of"),
+    ],
+)
+def test_a_stream_names_it_before_it_reads_a_request(
+    diffusion_model: Model,
+    diffusion_avatar: Avatar,
+    requests: list[Request],
+    options: dict[str, Any],
+    message: str,
+) -> None:
+    source = iter(requests)
+    before = set(diffusion_model._sessions)
+    with pytest.raises(InputError, match=message):
+        diffusion_model.stream(diffusion_avatar, source, **options)
+    assert next(source) is requests[0]
+    assert diffusion_model._sessions == before
 
 
 def test_an_avatar_without_stage_2_is_refused(diffusion_model: Model, avatar: Avatar) -> None:
@@ -154,6 +180,12 @@ def test_an_untrained_camera_warns(
         pytest.warns(GasRtWarning, match="fill of the camera is 0.1"),
     ):
         session.push(person.pose, far)
+    for policy in POLICIES:
+        pair = [Request(person.pose, far)] * 2
+        stream = diffusion_model.stream(diffusion_avatar, pair, policy=policy)
+        with pytest.warns(GasRtWarning, match="fill of the camera is 0.1"):
+            frames = list(stream)
+        assert len(frames) == 2
 
 
 @pytest.mark.parametrize("side", [48, 256])
@@ -167,6 +199,34 @@ def test_frames_have_the_requests_size(
         assert two.alpha.shape == (side, side)
         assert two.rgb.flags.c_contiguous
         assert abs(float(one.rgb.mean()) - float(two.rgb.mean())) < 2
+
+
+@pytest.mark.parametrize("policy", ["field", "diagonal"])
+def test_a_tracker_may_fill_its_buffers_again(
+    diffusion_model: Model, diffusion_avatar: Avatar, person: ToyPerson, policy: str
+) -> None:
+    views = [request.camera for request in person.requests(4, side=128)]
+    turns = np.linspace(0, 0.9, len(views), dtype=np.float32)
+
+    def posed(turn: float) -> np.ndarray:
+        rotations = person.pose.rotations.copy()
+        rotations[1:6] += turn
+        return rotations
+
+    def one_buffer() -> Iterator[Request]:
+        buffers = np.empty((24, 3), np.float32), np.empty((3, 3), np.float32)
+        for turn, view in zip(turns, views, strict=True):
+            buffers[0][:], buffers[1][:] = posed(turn), view.rotation
+            camera = Camera(view.intrinsics, buffers[1], view.translation, 128, 128)
+            yield Request(Pose(buffers[0]), camera)
+
+    kept = [Request(Pose(posed(turn)), view) for turn, view in zip(turns, views, strict=True)]
+    for one, two in zip(
+        diffusion_model.stream(diffusion_avatar, one_buffer(), policy=policy),
+        diffusion_model.stream(diffusion_avatar, kept, policy=policy),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one.rgb, two.rgb)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -272,6 +332,18 @@ def test_parity_holds_a_stated_number_of_frames(
     assert shown == []  # the error does not wait until what fits is denoised
     frames = list(diffusion_model.stream(diffusion_avatar, requests[:4], policy="parity"))
     assert len(frames) == 4
+
+
+def test_a_first_window_without_an_anchor_has_room_as_a_whole(diffusion_model: Model) -> None:
+    diffusion = diffusion_model.parts.bundle.config.diffusion
+    assert diffusion is not None
+    run = DiffusionRun("sequential", STEPS)
+    assert frames_at_once(diffusion, run) == 3
+    policy = diffusion.policies["sequential"]
+    window = replace(policy.schedules[STEPS].window, anchor=0, context=2)
+    schedules = {STEPS: replace(policy.schedules[STEPS], window=window)}
+    bare = replace(diffusion, policies={"sequential": replace(policy, schedules=schedules)})
+    assert frames_at_once(bare, run) == 5
 
 
 def test_freshest_drops_poses_before_the_policy_and_never_inside(

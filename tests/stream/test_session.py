@@ -173,6 +173,25 @@ def test_a_failing_stage_ends_the_session_with_one_clear_error_and_frees_every_s
     assert session.stats().in_flight == 0
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_close_while_frames_are_read_ends_the_reading(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch, asynchronous: bool
+) -> None:
+    session = open_session([ToyStage()], on_late="lossless")
+    take = session._pipeline.take
+
+    def closed_before() -> object:
+        session.close()
+        return take()
+
+    monkeypatch.setattr(session._pipeline, "take", closed_before)
+
+    async def collect() -> list[object]:
+        return [frame async for frame in session]
+
+    assert (asyncio.run(collect()) if asynchronous else list(session)) == []
+
+
 class HoldingStage(ToyStage):
     """Holds every job back until the end of the stream."""
 
