@@ -12,6 +12,7 @@ import onnx
 from export.diffusion import Stage2
 from gas_rt.diffusion import SIGMA_MIN, karras_sigmas
 from reference.autoencoder.model import DOWNSAMPLING
+from reference.diffusion.config import context_gain
 
 __all__ = ["MANIFEST", "describe", "diffusion_config", "file_entry", "manifest", "policies"]
 
@@ -102,6 +103,7 @@ def diffusion_config(
         "condition_channels": model.unet.widths[0],
         "residual_std": model.residual_std,
         "latent_scale": model.latent_scale,
+        "context_gain": context_gain(model),
         "profiles": {
             "live": {
                 "frames": stage.live_frames,

@@ -165,5 +165,5 @@ class DiagonalPolicy(LivePolicy):
         while self._queue and self._queue[0].clean:
             oldest = self._queue.popleft()
             finals += [FinalFrame(f.frame, f.x) for f in oldest.flying if not f.ghost]
-        self._past.extend(finals)
+        self._remember(finals)
         return finals

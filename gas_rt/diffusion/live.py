@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -48,11 +49,17 @@ class LivePolicy(WindowPolicy):
         anchor: Anchor | None = None,
         noise_period: int | None = None,
         longest_window: int | None = None,
+        context_gain: float = 1.0,
     ) -> None:
         """`longest_window`: slots of the longest window this will ever be changed to.
 
-        It is how much past is kept; unless given, `schedule` has the longest.
+        It is how much past is kept; unless given, `schedule` has the longest. Final frames become
+        context with their latents times `context_gain`: below 1 a stream's errors fade instead of
+        growing from frame to frame, where latents are what the field's render lacks.
         """
+        if not 0 <= context_gain <= 1:
+            raise InputError(f"context_gain: expected a number in [0, 1], got {context_gain!r}")
+        self._context_gain = np.float32(context_gain)
         super().__init__(schedule, latent_shape=latent_shape, noise_period=noise_period)
         if anchor is not None:
             if anchor.frame.index != ANCHOR_INDEX:
@@ -74,6 +81,13 @@ class LivePolicy(WindowPolicy):
     @abstractmethod
     def slots_of(window: Window) -> int:
         """Slots of a call with this layout: the F of the graph."""
+
+    def _remember(self, finals: Sequence[FinalFrame]) -> None:
+        """Let windows to come read final frames."""
+        gain = self._context_gain
+        self._past.extend(
+            finals if gain == 1 else [FinalFrame(f.frame, f.latent * gain) for f in finals]
+        )
 
     @property
     def readable(self) -> tuple[FrameSpec, ...]:

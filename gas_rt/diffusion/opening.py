@@ -22,11 +22,13 @@ def open_policy(
     anchor: Anchor | None = None,
     noise_period: int | None = None,
     longest_window: int | None = None,
+    context_gain: float = 1.0,
     renoise: bool = False,
 ) -> WindowPolicy:
     """The policy called `name`, empty. `latent_shape` is [C, h, w].
 
-    `anchor` and `longest_window` are for the live policies, `renoise` is for `sequential`; asking
+    `anchor`, `longest_window` and `context_gain` (see `LivePolicy`; `parity`, which has no past,
+    leaves it alone) are for the live policies, `renoise` is for `sequential`; asking
     for one that a policy does not have is an error.
     """
     if name not in POLICIES:
@@ -47,6 +49,7 @@ def open_policy(
             anchor=anchor,
             noise_period=noise_period,
             longest_window=longest_window,
+            context_gain=context_gain,
             renoise=renoise,
         )
     return DiagonalPolicy(
@@ -55,4 +58,5 @@ def open_policy(
         anchor=anchor,
         noise_period=noise_period,
         longest_window=longest_window,
+        context_gain=context_gain,
     )

@@ -32,6 +32,7 @@ class SequentialPolicy(LivePolicy):
         anchor: Anchor | None = None,
         noise_period: int | None = None,
         longest_window: int | None = None,
+        context_gain: float = 1.0,
         renoise: bool = False,
     ) -> None:
         super().__init__(
@@ -40,6 +41,7 @@ class SequentialPolicy(LivePolicy):
             anchor=anchor,
             noise_period=noise_period,
             longest_window=longest_window,
+            context_gain=context_gain,
         )
         self._renoise = renoise
 
@@ -99,6 +101,6 @@ class SequentialPolicy(LivePolicy):
         finals = [FinalFrame(f.frame, f.x) for f in self._flying if not f.ghost]
         if self._anchor is None:
             self._anchor = Anchor(finals[0].frame, finals[0].latent)
-        self._past.extend(finals)
+        self._remember(finals)
         self._flying = []
         return finals

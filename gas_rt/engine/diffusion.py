@@ -86,6 +86,7 @@ class DiffusionConfig:
     residual_std : None where latents are generated as they are. Else what is generated is what
         they have beyond the field render's, divided by this, and the decoder adds it to the render.
     latent_scale : latents are multiplied by this before either.
+    context_gain : what a stream's finished latents are multiplied by where they become context.
     profiles, policies : by name.
     default_policy, default_steps : what a session uses that names neither.
     """
@@ -100,6 +101,7 @@ class DiffusionConfig:
     default_policy: str
     default_steps: int
     guidance: Guidance
+    context_gain: float = 1.0
 
     def steps(self, policy: str) -> tuple[int, ...]:
         """The numbers of steps `policy` can take, fewest first."""
@@ -152,6 +154,9 @@ def read_diffusion(reader: JsonReader) -> DiffusionConfig:
         guidance=Guidance(
             pose=guidance.number("pose", low=0, high=GUIDANCE_MAX),
             view_behind=guidance.number("view_behind", low=0, high=GUIDANCE_MAX),
+        ),
+        context_gain=(
+            reader.number("context_gain", low=0, high=1) if "context_gain" in reader.value else 1.0
         ),
     )
     usual = config.policies.get(config.default_policy)

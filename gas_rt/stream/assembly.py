@@ -154,6 +154,7 @@ def _opened(
         latent_shape=diffusion.latent_shape,
         anchor=anchor,
         noise_period=run.noise_period,
+        context_gain=diffusion.context_gain,
     )
     return policy, pinned
 

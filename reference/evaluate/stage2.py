@@ -31,6 +31,7 @@ from gas_rt.diffusion import (
     switcher,
 )
 from reference.diffusion.clips import encode
+from reference.diffusion.config import context_gain
 from reference.diffusion.denoiser import Denoiser, DenoiserStep
 from reference.diffusion.picture import PictureDecoder
 from reference.diffusion.pipeline import generate
@@ -210,6 +211,7 @@ class Generator:
             Schedule(window, self.sigmas),
             latent_shape=tuple(clean.shape),  # type: ignore[arg-type]
             anchor=Anchor(frame, clean.numpy()),
+            context_gain=context_gain(self.model.config),
         )
 
     def _advance(

@@ -66,6 +66,22 @@ def test_the_live_profile_in_steady_state() -> None:
     )
 
 
+def test_a_gain_shrinks_what_is_context_and_not_what_comes_out() -> None:
+    calls: list[Call] = []
+    policy = DiagonalPolicy(LIVE, latent_shape=SHAPE, anchor=toy_anchor(), context_gain=0.5)
+    finals = dict(drive(policy, clip(12), mixing, watch=calls.append))
+    seen = 0
+    for call in calls:
+        for role, index, x in zip(call.roles, call.indices, call.x, strict=True):
+            if role == "context" and index in finals:
+                np.testing.assert_array_equal(x, finals[int(index)] * np.float32(0.5))
+                seen += 1
+    assert seen > 10
+    for bad in (-0.1, 1.5, float("nan")):
+        with pytest.raises(InputError, match="context_gain"):
+            DiagonalPolicy(LIVE, latent_shape=SHAPE, anchor=toy_anchor(), context_gain=bad)
+
+
 def test_a_call_per_frame_and_the_first_frame_after_steps_calls() -> None:
     policy = DiagonalPolicy(LIVE, latent_shape=SHAPE, anchor=toy_anchor())
     emitted = []

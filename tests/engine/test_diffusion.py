@@ -151,6 +151,7 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (put("residual_std", 0), "'residual_std' is 0"),
         (put("residual_std", float("nan")), "'residual_std' is nan"),
         (put("latent_scale", -1), "'latent_scale' is -1"),
+        (put("context_gain", 1.5), "'context_gain' is 1.5"),
         (put("guidance.pose", -0.5), "'pose' is -0.5"),
         (drop(f"{D}/guidance/view_behind"), "lacks 'view_behind'"),
         # profiles
