@@ -9,7 +9,7 @@ from gas_rt.diffusion.guidance import (
     switcher,
 )
 from gas_rt.diffusion.noise import ANCHOR_INDEX, NOISE_GENERATOR, SEED_MAX, frame_noise
-from gas_rt.diffusion.opening import POLICIES, open_policy
+from gas_rt.diffusion.opening import POLICIES, last_sigma, open_policy
 from gas_rt.diffusion.parity import ParityPolicy, fusion_weights, tiles
 from gas_rt.diffusion.policy import WindowPolicy
 from gas_rt.diffusion.sequential import SequentialPolicy
@@ -65,6 +65,7 @@ __all__ = [
     "guidance_of",
     "initial_std",
     "karras_sigmas",
+    "last_sigma",
     "open_policy",
     "switcher",
     "tiles",

@@ -6,12 +6,22 @@ from gas_rt.diffusion.diagonal import DiagonalPolicy
 from gas_rt.diffusion.parity import ParityPolicy
 from gas_rt.diffusion.policy import WindowPolicy
 from gas_rt.diffusion.sequential import SequentialPolicy
+from gas_rt.diffusion.sigmas import SIGMA_MIN
 from gas_rt.diffusion.windows import Anchor, Schedule
 from gas_rt.errors import InputError
 
-__all__ = ["POLICIES", "open_policy"]
+__all__ = ["POLICIES", "last_sigma", "open_policy"]
 
 POLICIES = ("parity", "sequential", "diagonal")
+
+
+def last_sigma(policy: str) -> float:
+    """Where the last step of a policy ends.
+
+    A live policy's finished frames are context and so lie at the lowest level that was trained,
+    `SIGMA_MIN`; in `parity` they are done and lie at 0, as released.
+    """
+    return 0.0 if policy == "parity" else SIGMA_MIN
 
 
 def open_policy(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gas_rt.core import Window
-from gas_rt.diffusion import POLICIES, SIGMA_MIN, Schedule
+from gas_rt.diffusion import POLICIES, Schedule, last_sigma
 from gas_rt.engine.json_reader import JsonReader
 from gas_rt.engine.protocol import GraphSpec
 from gas_rt.errors import BundleError, InputError
@@ -207,11 +207,7 @@ def _policy(reader: JsonReader, name: str, profiles: Mapping[str, Profile]) -> D
 
 
 def _schedule(lists: JsonReader, key: str, policy: str, window: Window) -> Schedule:
-    """The listed levels, and where the last step ends.
-
-    A live policy's finished frames are context and so lie at the lowest level that was trained,
-    `SIGMA_MIN`; in `parity` they are done and lie at 0, as released.
-    """
+    """The listed levels, and where the last step ends."""
     sigmas = lists.numbers(key)
     if not 1 <= window.steps <= STEPS_MAX or len(sigmas) != window.steps:
         raise BundleError(
@@ -219,7 +215,7 @@ def _schedule(lists: JsonReader, key: str, policy: str, window: Window) -> Sched
             f"1..{STEPS_MAX} and as many levels, one for the start of each"
         )
     try:
-        return Schedule(window, (*sigmas, 0.0 if policy == "parity" else SIGMA_MIN))
+        return Schedule(window, (*sigmas, last_sigma(policy)))
     except InputError as error:
         raise BundleError(f"{lists.where}: {key!r}: {error}") from error
 

@@ -16,7 +16,6 @@ from gas_rt.body import BodyModel
 from gas_rt.core import Camera, Window
 from gas_rt.diffusion import (
     ANCHOR_INDEX,
-    SIGMA_MIN,
     Anchor,
     Call,
     FinalFrame,
@@ -27,6 +26,7 @@ from gas_rt.diffusion import (
     frame_noise,
     guidance_of,
     karras_sigmas,
+    last_sigma,
     open_policy,
     switcher,
 )
@@ -68,7 +68,7 @@ def levels(windows: WindowConfig, steps: int, *, policy: str) -> tuple[float, ..
 
     They end as a bundle's do: at 0 in `parity`, else where finished frames serve as context.
     """
-    trained, end = windows.live_sigmas, 0.0 if policy == "parity" else SIGMA_MIN
+    trained, end = windows.live_sigmas, last_sigma(policy)
     if steps == len(trained):
         return explicit_sigmas([*trained, end])
     spaced = karras_sigmas(steps, sigma_min=trained[-1], sigma_max=trained[0])
