@@ -1,8 +1,8 @@
 """``python -m reference.diffusion.build``: clip shards, what stage 2 is trained on.
 
 View and pose clips of synthetic people in turn, with the real stage 1's renders as condition, in
-files of 32. Files appear atomically; one that is complete is skipped, so an interrupted run
-resumes. A clip depends on its seed, the number of frames and the checkpoints alone.
+files of 32 people. Files appear atomically; one that is complete is skipped, so an interrupted run
+resumes. A clip depends on its seed, how many frames it shows and films, and the checkpoints alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from reference.people import seeds
 
 __all__ = ["Plan", "build", "main"]
 
-CLIPS_PER_SHARD = 32
+PEOPLE_PER_SHARD = 32
 BODY = Path(__file__).parents[2] / "engines" / "gas-mini" / "body.npz"
 SPLITS = {"train": seeds.TRAIN, "val": seeds.VALIDATION}
 # Two processes round a latent's last bit apart where their processors differ; two autoencoders
@@ -45,7 +45,9 @@ class Plan:
 
     Attributes
     ----------
-    chosen : seeds of the clips, in order.
+    chosen : seeds of the people, in order.
+    filmed : frames rendered per clip, played forth and back; None renders all.
+    twins : whether everybody's mirror image has a clip too, right after theirs.
     first : number of the first shard.
     """
 
@@ -55,18 +57,20 @@ class Plan:
     stage1: Path
     autoencoder: Path
     out: Path
+    filmed: int | None = None
+    twins: bool = False
     first: int = 0
     body: Path = BODY
     workers: int = 1
-    clips_per_shard: int = CLIPS_PER_SHARD
+    people_per_shard: int = PEOPLE_PER_SHARD
 
     @property
     def shards(self) -> Iterator[tuple[Path, range]]:
         """Files and the seeds that belong in them."""
-        for start in range(0, len(self.chosen), self.clips_per_shard):
-            number = self.first + start // self.clips_per_shard
+        for start in range(0, len(self.chosen), self.people_per_shard):
+            number = self.first + start // self.people_per_shard
             path = self.out / f"{self.split}-{number:05d}.npz"
-            yield path, self.chosen[start : start + self.clips_per_shard]
+            yield path, self.chosen[start : start + self.people_per_shard]
 
 
 @lru_cache(maxsize=1)
@@ -76,11 +80,12 @@ def _studio(stage1: Path, autoencoder: Path, body: Path) -> Studio:
     return Studio.open(stage1=stage1, autoencoder=autoencoder, body=body)
 
 
-def _shoot(seed: int, *, plan: Plan) -> tuple[Clip, float]:
-    """The clip, and the seconds of one core it took."""
+def _shoot(seed: int, *, plan: Plan) -> tuple[list[Clip], float]:
+    """A person's clips, and the seconds of one core they took."""
     studio = _studio(plan.stage1, plan.autoencoder, plan.body)
     started = time.process_time()
-    return studio.clip(seed, frames=plan.frames), time.process_time() - started
+    clips = studio.clips(seed, frames=plan.frames, filmed=plan.filmed, twin=plan.twins)
+    return clips, time.process_time() - started
 
 
 @contextmanager
@@ -99,7 +104,7 @@ def _mapper(workers: int) -> Iterator[Callable]:
 
 
 def build(plan: Plan, *, channels: int) -> list[float]:
-    """Write the shards that are not there yet; seconds of one core per clip made.
+    """Write the shards that are not there yet; seconds of one core per person filmed.
 
     `channels` is how many latent channels the model to be trained takes.
     """
@@ -119,11 +124,11 @@ def build(plan: Plan, *, channels: int) -> list[float]:
         for path, want in missing:
             clips: list[Clip] = []
             for _ in want:
-                clip, cost_s = next(made)
-                clips.append(clip)
+                more, cost_s = next(made)
+                clips += more
                 costs.append(cost_s)
                 left_s = (time.monotonic() - started) / len(costs) * (total - len(costs))
-                _report(f"{path.name}: {len(costs)}/{total} clips, {left_s / 60:.0f} min left")
+                _report(f"{path.name}: {len(costs)}/{total} people, {left_s / 60:.0f} min left")
             write_clips(path, clips, black_latent=black)
     return costs
 
@@ -147,12 +152,14 @@ def _finished(path: Path, want: Sequence[int], plan: Plan, black: NDArray[np.flo
             f"{list(black.shape)}); choose another --out"
         )
     kept = found["seed"].tolist()
-    if kept[: len(want)] == list(want):
+    wanted = [seed for seed in want for _ in range(1 + plan.twins)]
+    if kept[: len(wanted)] == wanted:
         return True
-    if kept != list(want)[: len(kept)]:
+    if kept != wanted[: len(kept)]:
+        twins = " and their twins" if plan.twins else ""
         raise InputError(
-            f"{path}: holds the clips {kept[0]}..{kept[-1]}, {want[0]}..{want[-1]} belong there; "
-            "choose another --out"
+            f"{path}: holds the clips {kept[0]}..{kept[-1]}, {want[0]}..{want[-1]}{twins} belong "
+            "there; choose another --out"
         )
     return False
 
@@ -173,9 +180,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--split", choices=tuple(SPLITS), required=True)
-    add("--clips", type=_positive, required=True)
-    add("--skip", type=int, default=0, help=f"clips to leave out, a multiple of {CLIPS_PER_SHARD}")
+    add("--clips", type=_positive, required=True, help="people, one clip each")
+    add("--skip", type=int, default=0, help=f"people to leave out, a multiple of {PEOPLE_PER_SHARD}")
     add("--frames", type=_positive, default=24)
+    add("--filmed", type=_positive, help="frames rendered, played forth and back (default: all)")
+    add("--twins", action="store_true", help="a second clip of everybody's mirror image")
     add("--stage1", type=Path, required=True, help="checkpoint of the field")
     add("--autoencoder", type=Path, required=True, help="checkpoint of the autoencoder")
     add("--out", type=Path, required=True, help="folder of the shards")
@@ -184,8 +193,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--workers", type=_positive, default=1, help="processes, one core each")
     arguments = parser.parse_args(argv)
     everyone = len(SPLITS[arguments.split])
-    if arguments.skip < 0 or arguments.skip % CLIPS_PER_SHARD:
-        parser.error(f"--skip: expected a multiple of {CLIPS_PER_SHARD}, got {arguments.skip}")
+    if arguments.skip < 0 or arguments.skip % PEOPLE_PER_SHARD:
+        parser.error(f"--skip: expected a multiple of {PEOPLE_PER_SHARD}, got {arguments.skip}")
+    if arguments.filmed and arguments.filmed > arguments.frames:
+        parser.error(f"--filmed: clips show {arguments.frames} frames; film no more than --frames")
     if arguments.skip + arguments.clips > everyone:
         parser.error(f"--clips: {arguments.split} has {everyone} people; ask for fewer")
     return arguments
@@ -199,10 +210,12 @@ def main(argv: list[str] | None = None) -> int:
         split=arguments.split,
         chosen=SPLITS[arguments.split][skip : skip + arguments.clips],
         frames=arguments.frames,
+        filmed=arguments.filmed,
+        twins=arguments.twins,
         stage1=arguments.stage1,
         autoencoder=arguments.autoencoder,
         out=arguments.out,
-        first=skip // CLIPS_PER_SHARD,
+        first=skip // PEOPLE_PER_SHARD,
         body=arguments.body,
         workers=arguments.workers,
     )
@@ -213,7 +226,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if costs:
-        _report(f"{len(costs)} clips, {np.mean(costs):.2f} s of one core each")
+        _report(f"{len(costs)} people, {np.mean(costs):.2f} s of one core each")
     else:
         _report("every shard is there already")
     return 0

@@ -30,7 +30,7 @@ Files are ``train-%05d.npz`` and ``val-%05d.npz``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,7 +41,16 @@ from numpy.typing import NDArray
 from gas_rt.files import read_npz, write_npz
 from reference.autoencoder import Autoencoder
 
-__all__ = ["TASKS", "Clip", "Clips", "encode", "make_clip", "read_clips", "write_clips"]
+__all__ = [
+    "TASKS",
+    "Clip",
+    "Clips",
+    "Pictures",
+    "encode",
+    "make_clip",
+    "read_clips",
+    "write_clips",
+]
 
 SCHEMA = 1
 TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
@@ -70,6 +79,34 @@ class Clip:
     nerf_latents: F16
     normals: U8
     person: U8
+
+    def forth_and_back(self, frames: int) -> Clip:
+        """The clip at another length: its frames forth, back, forth and so on."""
+        once = np.arange(len(self.azimuth))
+        there_and_back = np.concatenate([once, once[::-1]])
+        order = np.resize(there_and_back, frames)
+        of_frames = ("azimuth", "target_latents", "nerf_latents", "normals", "person")
+        return replace(self, **{name: getattr(self, name)[order] for name in of_frames})
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a clip shows, the reference before its L frames: `rgb`, `renders` (the field's) and
+    `normals` [1 + L, H, W, 3], `mask` [1 + L, H, W]."""
+
+    rgb: U8
+    mask: U8
+    renders: U8
+    normals: U8
+
+    def mirrored(self) -> Pictures:
+        """Left and right exchanged."""
+        flipped = Pictures(
+            *(np.ascontiguousarray(getattr(self, f.name)[:, :, ::-1]) for f in fields(self))
+        )
+        shown = flipped.normals.any(-1)
+        flipped.normals[..., 0][shown] = 255 - flipped.normals[..., 0][shown]  # x points the other way
+        return flipped
 
 
 SCALARS = ("seed", "task", "fps")
@@ -207,31 +244,25 @@ def make_clip(
     task: Literal["pose", "view"],
     fps: float,
     azimuth: F32,
-    reference_rgb: U8,
-    reference_mask: U8,
-    reference_render: U8,
-    reference_normals: U8,
-    rgb: U8,
-    mask: U8,
-    renders: U8,
-    normals: U8,
+    pictures: Pictures,
 ) -> Clip:
-    """A clip from pictures: `rgb`, `renders` (the field's), `normals` [L, H, W, 3], `mask`."""
-    first = encode(autoencoder, np.stack([reference_rgb, reference_render]))
+    """A clip from pictures; azimuth [L]."""
+    truth, nerf = (encode(autoencoder, rgb) for rgb in (pictures.rgb, pictures.renders))
+    person = _cover(pictures.mask)
     return Clip(
         seed=seed,
         task=task,
         fps=fps,
         azimuth=np.asarray(azimuth, np.float32),
-        reference_rgb=reference_rgb,
-        reference_latent=first[0],
-        reference_nerf_latent=first[1],
-        reference_normals=reference_normals,
-        reference_person=_cover(reference_mask[None])[0],
-        target_latents=encode(autoencoder, rgb),
-        nerf_latents=encode(autoencoder, renders),
-        normals=normals,
-        person=_cover(mask),
+        reference_rgb=pictures.rgb[0],
+        reference_latent=truth[0],
+        reference_nerf_latent=nerf[0],
+        reference_normals=pictures.normals[0],
+        reference_person=person[0],
+        target_latents=truth[1:],
+        nerf_latents=nerf[1:],
+        normals=pictures.normals[1:],
+        person=person[1:],
     )
 
 

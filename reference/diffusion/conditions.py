@@ -7,6 +7,7 @@ They do not see the noise level, so a frame's sum is computed once and kept. Nam
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import torch
@@ -22,7 +23,8 @@ INITIAL_SCALE = 2.0
 class _ConditionNet(nn.Module):
     """Convolutions with SiLU between and after, a 1×1 projection, a learned scale.
 
-    The projection starts at zero, so that training starts from the model without the condition.
+    Weights start so that a signal keeps its size from layer to layer. The library's default halves
+    it and more: after five layers a condition is a constant, and hardly learns to be more.
     """
 
     def __init__(self, convolutions: list[nn.Conv2d], out_channels: int) -> None:
@@ -30,9 +32,12 @@ class _ConditionNet(nn.Module):
         layers = [layer for conv in convolutions for layer in (conv, nn.SiLU())]
         self.conv_layers = nn.Sequential(*layers)
         self.final_proj = nn.Conv2d(convolutions[-1].out_channels, out_channels, 1)
-        nn.init.zeros_(self.final_proj.weight)
-        assert self.final_proj.bias is not None
-        nn.init.zeros_(self.final_proj.bias)
+        for convolution in (*convolutions, self.final_proj):
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+            assert convolution.bias is not None
+            nn.init.zeros_(convolution.bias)
+        with torch.no_grad():
+            self.final_proj.weight /= INITIAL_SCALE * math.sqrt(2)
         self.scale = nn.Parameter(torch.full((1,), INITIAL_SCALE))
 
     def forward(self, x: Tensor) -> Tensor:

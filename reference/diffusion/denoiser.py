@@ -83,7 +83,10 @@ class Denoiser(nn.Module):
         UNet's precision: 700² overflows fp16.
         """
         batch, frames = x.shape[:2]
-        scaled = x * edm.per_frame(edm.c_in(sigma), x)
+        # Centred latents are a correction of what the conditions tell. Noise of 40 times their size
+        # would enter as large as the conditions; c_in² x, all that x tells of x0, enters as small.
+        c_in = edm.c_in(sigma) if self.config.residual_std is None else edm.c_in(sigma) ** 2
+        scaled = x * edm.per_frame(c_in, x)
         repeated = reference[:, None].expand(-1, frames, -1, -1, -1)
         ids = x.new_tensor(self.config.added_ids).expand(batch, frames, -1)
         dtype = self.unet.conv_in.weight.dtype

@@ -1,6 +1,6 @@
 """A clip of a person with the conditions stage 2 will get: the field's renders and normal maps.
 
-A clip follows from its seed and its length alone, whoever films it and in whatever order.
+A clip follows from its seed and its lengths alone, whoever films it and in whatever order.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reference import people
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.data import Geometry, Picture
-from reference.diffusion.clips import TASKS, Clip, encode, make_clip
+from reference.diffusion.clips import TASKS, Clip, Pictures, encode, make_clip
 from reference.metrics import azimuth_deg
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
@@ -77,29 +77,36 @@ class Studio:
             seed, self.body, frames=frames, size=self.size, stride=_stride(seed)
         )
 
-    def clip(self, seed: int, *, frames: int) -> Clip:
-        """Film, render the conditions, encode."""
-        film = self.film(seed, frames=frames)
-        reference = film.reference
-        poses, cameras = (reference.pose, *film.poses), (reference.camera, *film.cameras)
-        renders = self.renders(film.betas, reference, poses, cameras)
-        normals = self.normals(film.betas, poses, cameras)
-        azimuth = [np.radians(azimuth_deg(reference.camera, camera)) for camera in film.cameras]
-        return make_clip(
-            self.autoencoder,
-            seed=seed,
-            task=task_of(seed),
-            fps=FPS / (_stride(seed) if film.task == "pose" else 1),
-            azimuth=np.array(azimuth, np.float32),
-            reference_rgb=reference.rgb,
-            reference_mask=reference.mask,
-            reference_render=renders[0],
-            reference_normals=normals[0],
-            rgb=film.rgb,
-            mask=film.mask,
-            renders=renders[1:],
-            normals=normals[1:],
+    def clips(
+        self, seed: int, *, frames: int, filmed: int | None = None, twin: bool = False
+    ) -> list[Clip]:
+        """Film, render the conditions, encode.
+
+        Where fewer are `filmed` than the clip's `frames`, it plays them forth and back. With `twin`
+        a clip of the person's mirror image follows: another person for a tenth of the work.
+        """
+        film = self.film(seed, frames=filmed or frames)
+        shot = film.reference
+        poses, cameras = (shot.pose, *film.poses), (shot.camera, *film.cameras)
+        azimuth = [np.radians(azimuth_deg(shot.camera, camera)) for camera in film.cameras]
+        pictures = Pictures(
+            rgb=np.concatenate([shot.rgb[None], film.rgb]),
+            mask=np.concatenate([shot.mask[None], film.mask]),
+            renders=self.renders(film.betas, shot, poses, cameras),
+            normals=self.normals(film.betas, poses, cameras),
         )
+        made = []
+        for side in (pictures, pictures.mirrored())[: 1 + twin]:
+            clip = make_clip(
+                self.autoencoder,
+                seed=seed,
+                task=task_of(seed),
+                fps=FPS / (_stride(seed) if film.task == "pose" else 1),
+                azimuth=np.array(azimuth, np.float32),
+                pictures=side,
+            )
+            made.append(clip.forth_and_back(frames))
+        return made
 
     def renders(
         self,

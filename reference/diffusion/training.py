@@ -19,7 +19,8 @@ from reference.diffusion.clips import DOWNSAMPLING, Clips
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser, centre
-from reference.diffusion.windows import Window, WindowConfig, live, parity
+from reference.diffusion.unet import start_simple
+from reference.diffusion.windows import Window, WindowConfig, live, opening, parity
 from reference.training import Losses, Run, Schedule, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
@@ -36,8 +37,11 @@ class DiffusionTraining(Schedule):
 
     Attributes
     ----------
-    parity_batch, live_batch : windows per step of each kind; a step has one kind.
+    opening_steps : steps that the run begins with on short windows of pure noise. What the
+        conditions tell is learned there, from more people per step than long windows would have.
+    opening_batch, parity_batch, live_batch : windows per step of each kind; a step has one kind.
     workers : threads that share the windows of a step.
+    half : layers compute in bfloat16; weights, their gradients and the loss stay in float32.
     live_share : share of steps on live windows.
     view_share : share of view clips where both tasks are there.
     drop_reference : share of windows without embedding and reference latent: the unconditional
@@ -55,9 +59,11 @@ class DiffusionTraining(Schedule):
     """
 
     windows: WindowConfig = field(default_factory=WindowConfig)
-    steps: int = 12_000
-    lr: float = 8e-4
+    steps: int = 7_000
+    lr: float = 1e-3
     warmup: int = 100
+    opening_steps: int = 3_000
+    opening_batch: int = 12
     parity_batch: int = 2
     live_batch: int = 6
     live_share: float = 0.6
@@ -69,9 +75,10 @@ class DiffusionTraining(Schedule):
     balance: bool = True
     person_weight: float = 3.0
     workers: int = 2
+    half: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("parity_batch", "live_batch"):
+        for name in ("opening_batch", "parity_batch", "live_batch"):
             if getattr(self, name) % self.workers:
                 raise ValueError(
                     f"DiffusionTraining: {name} = {getattr(self, name)} windows cannot be shared "
@@ -86,6 +93,9 @@ PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
         DiffusionTraining(
             windows=WindowConfig(parity_frames=4, context=1, live_sigmas=(10.0, 1.0)),
             steps=4,
+            half=False,
+            opening_steps=1,
+            opening_batch=2,
             parity_batch=1,
             live_batch=2,
             crops=(2, 4),
@@ -127,6 +137,8 @@ def draw(clips: Clips, model: DiffusionConfig, config: DiffusionTraining, step: 
     rng = np.random.default_rng((config.seed, step))
     is_live = rng.random() < config.live_share
     kind, size = (live, config.live_batch) if is_live else (parity, config.parity_batch)
+    if step < config.opening_steps:
+        kind, size = opening, config.opening_batch
     windows = [kind(config.windows, rng, length=clips.length) for _ in range(size)]
     return collate(clips, model, windows, config, rng, width=int(rng.choice(config.crops)))
 
@@ -235,11 +247,15 @@ def predict(model: Denoiser, batch: Batch, *, sigma: Tensor | None = None) -> Te
     )
 
 
-def losses(model: Denoiser, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+def losses(
+    model: Denoiser, batch: Batch, *, half: bool = False
+) -> tuple[Tensor, dict[str, float]]:
     """Weighted squared error of v, which is EDM's weighted error of x0."""
-    if batch.own.any():
-        batch = with_own_context(model, batch)
-    error = predict(model, batch) - edm.velocity(batch.x0, batch.noise, batch.sigma)
+    with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=half):
+        if batch.own.any():
+            batch = with_own_context(model, batch)
+        found = predict(model, batch)
+    error = found - edm.velocity(batch.x0, batch.noise, batch.sigma)
     loss = (error**2 * batch.weight[:, :, None]).mean()
     return loss, {"loss": loss.item()}
 
@@ -316,6 +332,7 @@ def train(
         held_out = Clips(data, split="val", limit=VALIDATION_CLIPS)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
+    start_simple(model.unet)
     notes: dict[str, Any] = {}
     if start is not None:
         earlier, about = open_checkpoint(start)
@@ -328,7 +345,10 @@ def train(
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
             batch = draw(clips, model_config, config, step).to(torch.device(device))
-            yield [partial(losses, batch=part) for part in batch.split(config.workers)]
+            yield [
+                partial(losses, batch=part, half=config.half)
+                for part in batch.split(config.workers)
+            ]
 
     return fit(
         Run(model, config, identity, notes=notes),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from reference.diffusion.config import UNetConfig
 
-__all__ = ["ADDED_IDS", "SWITCHER", "VideoUNet"]
+__all__ = ["ADDED_IDS", "SWITCHER", "VideoUNet", "start_simple"]
 
 ADDED_IDS = 3  # fps − 1, motion bucket, noise augmentation
 SWITCHER = 2  # one-hot: pose = [1, 0], view = [0, 1]
@@ -175,6 +175,18 @@ class VideoUNet(nn.Module):
                 raise ValueError(
                     f"{name}: expected {list(shape)} beside this sample, found {list(value.shape)}"
                 )
+
+
+def start_simple(unet: VideoUNet) -> None:
+    """Zero what ends a residual branch, and the output, before a training from nothing.
+
+    As Dhariwal and Nichol (2021) did. Without it the first thousand steps unlearn random branches.
+    """
+    ends = ("conv2", "proj_out", "to_out.0", "ff.net.2", "ff_in.net.2")
+    for name, module in unet.named_modules():
+        if name == "conv_out" or name.endswith(ends):
+            nn.init.zeros_(module.weight)
+            nn.init.zeros_(module.bias)
 
 
 def _attends(block: nn.Module) -> bool:

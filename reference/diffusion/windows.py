@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from reference.diffusion.edm import SIGMA_CLEAN
 
-__all__ = ["ANCHOR", "Window", "WindowConfig", "live", "parity"]
+__all__ = ["ANCHOR", "Window", "WindowConfig", "live", "opening", "parity"]
 
 ANCHOR = -1
 F32 = NDArray[np.float32]
@@ -27,6 +27,7 @@ class WindowConfig:
     Attributes
     ----------
     parity_frames : frames of a parity window.
+    opening_frames : frames of an opening window.
     sigma_log_mean, sigma_log_std : its ln σ.
     parity_live_share : share of parity windows whose σ is one of a live window's instead: those
         that few-step lists use, where a lognormal hardly ever goes.
@@ -43,6 +44,7 @@ class WindowConfig:
     """
 
     parity_frames: int = 20
+    opening_frames: int = 4
     sigma_log_mean: float = 0.4
     sigma_log_std: float = 1.5
     parity_live_share: float = 0.5
@@ -50,7 +52,7 @@ class WindowConfig:
     chunk: int = 1
     live_sigmas: tuple[float, ...] = (40.0, 10.0, 3.0, 1.0)
     live_jitter: float = 0.2
-    live_stretch: tuple[float, float] = (0.5, 1.25)
+    live_stretch: tuple[float, float] = (0.1, 1.25)
     rolling_share: float = 0.75
     context_sigma: tuple[float, float] = (SIGMA_CLEAN, 0.2)
     start_share: float = 0.25
@@ -125,6 +127,20 @@ def live(config: WindowConfig, rng: np.random.Generator, *, length: int) -> Wind
         context=np.repeat(
             np.array([0, 1, 0], np.float32), [1 + missing, context - missing, flight]
         ),
+    )
+
+
+def opening(config: WindowConfig, rng: np.random.Generator, *, length: int) -> Window:
+    """A row of frames at about the highest level: what the conditions alone tell."""
+    count = config.opening_frames
+    steps = _steps(config, rng, count=count - 1, span=length - 1)
+    first = rng.integers(0, length - steps.sum())
+    sigma = config.live_sigmas[0] * np.exp(config.live_jitter * rng.standard_normal())
+    return Window(
+        frames=first + np.concatenate([[0], np.cumsum(steps)]).astype(np.int64),
+        sigma=np.full(count, sigma, np.float32),
+        counts=np.ones(count, np.float32),
+        context=np.zeros(count, np.float32),
     )
 
 

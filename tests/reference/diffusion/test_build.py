@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from gas_rt import kernels
 from gas_rt.errors import FileError, InputError
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.training import PRESETS as AUTOENCODERS
@@ -96,7 +97,7 @@ def test_a_shard_holds_a_clip_of_each_task(built: Path, studio: Studio) -> None:
 
 
 def test_workers_and_shard_sizes_change_nothing(built: Path, models: Path, tmp_path: Path) -> None:
-    build(plan(models, tmp_path, workers=2, clips_per_shard=1), channels=CHANNELS)
+    build(plan(models, tmp_path, workers=2, people_per_shard=1), channels=CHANNELS)
     whole = read_clips(built / "train-00000.npz")
     for row in range(2):
         part = read_clips(tmp_path / f"train-{row:05d}.npz")
@@ -107,7 +108,7 @@ def test_workers_and_shard_sizes_change_nothing(built: Path, models: Path, tmp_p
 def test_what_is_there_is_kept_and_what_is_short_is_made_again(
     models: Path, tmp_path: Path
 ) -> None:
-    make = plan(models, tmp_path, chosen=range(1), frames=1, clips_per_shard=2)
+    make = plan(models, tmp_path, chosen=range(1), frames=1, people_per_shard=2)
     assert len(build(make, channels=CHANNELS)) == 1
     path = tmp_path / "train-00000.npz"
     before = path.stat().st_mtime_ns
@@ -143,6 +144,38 @@ def test_the_condition_is_stage_1s_picture_and_not_the_truth(built: Path, studio
     assert (arrays["reference_nerf_latent"] != arrays["reference_latent"]).mean() > 0.3
 
 
+def test_twins_are_the_mirror_images_and_half_the_filming_is_played_back(
+    models: Path, tmp_path: Path, studio: Studio, body
+) -> None:
+    make = plan(models, tmp_path, chosen=range(1, 2), frames=4, filmed=2, twins=True)
+    assert len(build(make, channels=CHANNELS)) == 1
+    assert build(make, channels=CHANNELS) == []
+    found = read_clips(tmp_path / "train-00000.npz")
+    assert found["seed"].tolist() == [1, 1]
+    for name in ("target_latents", "nerf_latents", "normals", "person", "azimuth"):
+        assert np.array_equal(found[name][:, 2:], found[name][:, 1::-1]), name
+    film = studio.film(1, frames=2)
+    assert np.array_equal(found["reference_rgb"][1], film.reference.rgb[:, ::-1])
+    assert np.array_equal(found["person"][1], found["person"][0, ..., ::-1])
+    # The mirrored map is that of a mirrored body, seen by the mirrored camera.
+    vertices = body.pose(film.betas, film.poses[0]).vertices * np.float32([-1, 1, 1])
+    camera = film.cameras[0]
+    flip = np.diag(np.float32([-1, 1, 1]))
+    intrinsics = camera.intrinsics.copy()
+    intrinsics[0, 2] = camera.width - intrinsics[0, 2]
+    mirrored = replace(
+        camera,
+        intrinsics=intrinsics,
+        rotation=flip @ camera.rotation @ flip,
+        translation=flip @ camera.translation,
+    )
+    expected = kernels.render_normals(vertices, body.faces[:, ::-1].copy(), mirrored)[0]
+    apart = np.abs(found["normals"][1, 0].astype(int) - np.rint(expected * 255).astype(int))
+    assert (apart.max(-1) > 2).mean() < 0.005  # edges may fall on the other pixel
+    with pytest.raises(InputError, match=r"holds the clips 1\.\.1, 1\.\.2 belong there"):
+        build(replace(make, twins=False, chosen=range(1, 3)), channels=CHANNELS)
+
+
 def test_splits_draw_from_their_own_seeds(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +185,7 @@ def test_splits_draw_from_their_own_seeds(
         assert found.tolist() == [people.start]
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert "val-00000.npz: 1/1 clips, 0 min left" in printed.err
+    assert "val-00000.npz: 1/1 people, 0 min left" in printed.err
     assert "s of one core each" in printed.err
     assert main(command(models, tmp_path)) == 0
     assert "every shard is there already" in capsys.readouterr().err
