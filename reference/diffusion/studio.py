@@ -80,12 +80,17 @@ class Studio:
     def clips(
         self, seed: int, *, frames: int, filmed: int | None = None, twin: bool = False
     ) -> list[Clip]:
+        """Clips of a person: where fewer are `filmed` than `frames`, played forth and back."""
+        shot = self.shoot(seed, frames=filmed or frames, twin=twin)
+        return [clip.forth_and_back(frames) for clip, _ in shot]
+
+    def shoot(self, seed: int, *, frames: int, twin: bool = False) -> list[tuple[Clip, Pictures]]:
         """Film, render the conditions, encode.
 
-        Where fewer are `filmed` than the clip's `frames`, it plays them forth and back. With `twin`
-        a clip of the person's mirror image follows: another person for a tenth of the work.
+        With `twin` a clip of the person's mirror image follows: another person for a tenth of the
+        work.
         """
-        film = self.film(seed, frames=filmed or frames)
+        film = self.film(seed, frames=frames)
         shot = film.reference
         poses, cameras = (shot.pose, *film.poses), (shot.camera, *film.cameras)
         azimuth = [np.radians(azimuth_deg(shot.camera, camera)) for camera in film.cameras]
@@ -105,7 +110,7 @@ class Studio:
                 azimuth=np.array(azimuth, np.float32),
                 pictures=side,
             )
-            made.append(clip.forth_and_back(frames))
+            made.append((clip, side))
         return made
 
     def renders(

@@ -247,9 +247,7 @@ def predict(model: Denoiser, batch: Batch, *, sigma: Tensor | None = None) -> Te
     )
 
 
-def losses(
-    model: Denoiser, batch: Batch, *, half: bool = False
-) -> tuple[Tensor, dict[str, float]]:
+def losses(model: Denoiser, batch: Batch, *, half: bool = False) -> tuple[Tensor, dict[str, float]]:
     """Weighted squared error of v, which is EDM's weighted error of x0."""
     with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=half):
         if batch.own.any():

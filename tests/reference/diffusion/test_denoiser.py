@@ -146,3 +146,17 @@ def test_released_latents_are_only_scaled() -> None:
     latents, nerf = torch.ones(2, 4, 8, 8), torch.full((2, 4, 8, 8), 7.0)
     assert torch.equal(model.centre(latents, nerf), latents / 2)
     assert torch.equal(model.latents(latents / 2, nerf), latents)
+
+
+@pytest.mark.parametrize(("residual_std", "size"), [(0.5, 1 / 40), (None, 1.0)])
+def test_noise_enters_a_centred_model_no_larger_than_what_it_hides(
+    residual_std: float | None, size: float
+) -> None:
+    model = Denoiser(replace(PRESETS["tiny"], residual_std=residual_std))
+    seen: list[Tensor] = []
+    model.unet.conv_in.register_forward_hook(lambda _, given, __: seen.append(given[0]))
+    given = inputs() | {"sigma": torch.full((FRAMES,), 40.0)}
+    given["x"] = 40 * given["x"]
+    branch(model, given, picture=True)
+    assert seen[0][:, :CHANNELS].std() == pytest.approx(size, rel=0.2)
+    assert seen[0][:, CHANNELS:].std() == pytest.approx(1, rel=0.2)

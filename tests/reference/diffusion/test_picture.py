@@ -8,6 +8,7 @@ from torch import Tensor
 
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import PRESETS
+from reference.diffusion.config import picture_gain
 from reference.diffusion.picture import PictureDecoder
 
 SIDE = 16
@@ -38,7 +39,8 @@ def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
     autoencoder: Autoencoder, render: Tensor
 ) -> None:
     base, other = autoencoder.encode(render), autoencoder.encode(render.flip(3))
-    found = PictureDecoder(autoencoder, CENTRED)((other - base) / 0.25, base, render)
+    generated = (other - base) / (0.25 * picture_gain(CENTRED))
+    found = PictureDecoder(autoencoder, CENTRED)(generated, base, render)
     expected = render + autoencoder.decode(other) - autoencoder.decode(base)
     torch.testing.assert_close(found, expected.clamp(-1, 1), rtol=0, atol=1e-4)
 

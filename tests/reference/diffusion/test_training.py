@@ -267,6 +267,7 @@ def test_a_clip_from_pictures_comes_back(tmp_path: Path) -> None:
     toy = toy_clip(0, "view")
     mask = np.zeros((LENGTH, 32, 32), np.uint8)
     mask[:, :8, :4] = 255
+
     def with_first(first: np.ndarray, rest: np.ndarray) -> np.ndarray:
         return np.concatenate([first[None], rest])
 

@@ -11,7 +11,7 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor, nn
 
 from reference.diffusion.config import PRESETS, UNetConfig
-from reference.diffusion.unet import VideoUNet
+from reference.diffusion.unet import VideoUNet, start_simple
 
 TINY = PRESETS["tiny"].unet
 
@@ -148,6 +148,22 @@ def test_groups_and_feed_forward_are_the_configs(unet: VideoUNet) -> None:
     block = unet.mid_block.attentions[0].temporal_transformer_blocks[0]
     for layer in (block.ff, block.ff_in):
         assert layer.net[-1].in_features == 2 * layer.net[-1].out_features
+
+
+def test_a_simple_start_is_zero_and_every_branch_leaves_it() -> None:
+    unet = VideoUNet(TINY)
+    start_simple(unet)
+    given = inputs()
+    assert unet(**given).abs().max() == 0
+    before = {name: p.clone() for name, p in unet.named_parameters()}
+    optimiser = torch.optim.Adam(unet.parameters(), lr=1e-3)
+    for _ in range(6):  # the output leaves zero first, then what ends a branch, then the branch
+        optimiser.zero_grad()
+        (unet(**given) - 1).square().mean().backward()
+        optimiser.step()
+    unused = ("attn2.to_q", "attn2.to_k", "norm2")  # of one token, see SingleTokenAttention
+    still = [n for n, p in unet.named_parameters() if torch.equal(p, before[n])]
+    assert all(any(name in n for name in unused) for n in still), still
 
 
 def parameters(unet: nn.Module) -> int:
