@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(shell find cpp_ext -name '*.cpp' -o -name '*.h') setup.py pyproject.toml
+NATIVE := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') setup.py pyproject.toml
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
 .PHONY: demo test env lint format clean
@@ -42,4 +42,4 @@ $(VENV)/.built: $(NATIVE) | $(VENV)/.runtime
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info gas_rt/kernels/_native*.so
+	rm -rf $(VENV) build dist out *.egg-info gas_rt/kernels/_native*.so gas_rt/kernels/_cuda*.so

@@ -135,13 +135,6 @@ inline void evaluate_colour(const FieldView& field, FieldBlock& b) {
     for (int s = 0; s < kBlock; s += kLanes) store(b.rgb[c] + s, vsigmoid(load(b.logits[c] + s)));
 }
 
-// Points outside the box are evaluated on its surface: addresses stay inside the table. Written so
-// that NaN, which a map of huge entries can make, is on the surface too.
-inline float normalised(const FieldView& field, int axis, float metres) {
-  const float u = (metres - field.lo[axis]) * field.inverse_extent[axis];
-  return u > 0.0f ? (u < 1.0f ? u : 1.0f) : 0.0f;
-}
-
 // Fills a block from `count` rows of points [count, 3] and directions, which may be null.
 inline void load_block(const FieldView& field, const float* points, const float* directions,
                        int count, FieldBlock& b) {

@@ -42,33 +42,14 @@ void joint_transforms(const float* rotations, const float* joints, const int32_t
     rodrigues(rotations + 3 * j, local);
     double* g = world.data() + 12 * j;
     const Vec3d joint = to_double(load3(joints + 3 * j));
-    if (parents[j] < 0) {
-      for (int row = 0; row < 3; ++row) {
-        for (int column = 0; column < 3; ++column) g[4 * row + column] = local[3 * row + column];
-      }
-      g[3] = joint.x, g[7] = joint.y, g[11] = joint.z;
+    const int64_t parent = parents[j];
+    if (parent < 0) {
+      chain_joint(nullptr, local, joint, joint, g);
     } else {
-      const double* p = world.data() + 12 * parents[j];
-      const Vec3d step = joint - to_double(load3(joints + 3 * parents[j]));
-      for (int row = 0; row < 3; ++row) {
-        const double* a = p + 4 * row;
-        for (int column = 0; column < 3; ++column) {
-          g[4 * row + column] =
-              a[0] * local[column] + a[1] * local[3 + column] + a[2] * local[6 + column];
-        }
-        g[4 * row + 3] = a[0] * step.x + a[1] * step.y + a[2] * step.z + a[3];
-      }
+      chain_joint(world.data() + 12 * parent, local, joint, to_double(load3(joints + 3 * parent)),
+                  g);
     }
-    float* out = transforms + 12 * j;
-    for (int row = 0; row < 3; ++row) {
-      const double* a = g + 4 * row;
-      posed_joints[3 * j + row] = static_cast<float>(a[3]);
-      for (int column = 0; column < 3; ++column) {
-        out[4 * row + column] = static_cast<float>(a[column]);
-      }
-      out[4 * row + 3] =
-          static_cast<float>(a[3] - (a[0] * joint.x + a[1] * joint.y + a[2] * joint.z));
-    }
+    joint_transform(g, joint, transforms + 12 * j, posed_joints + 3 * j);
   }
 }
 

@@ -30,4 +30,13 @@ struct FieldView {
   float density_scale;      // 1/m; sigma = density_scale * softplus(logit)
 };
 
+// A point's coordinate in the field's box, in [0, 1]. Points outside the box are evaluated on its
+// surface: addresses stay inside the table. Written so that NaN, which a map of huge entries can
+// make, is on the surface too.
+template <typename Field>
+GAS_RT_HD float normalised(const Field& field, int axis, float metres) {
+  const float u = (metres - field.lo[axis]) * field.inverse_extent[axis];
+  return u > 0.0f ? (u < 1.0f ? u : 1.0f) : 0.0f;
+}
+
 }  // namespace gas_rt

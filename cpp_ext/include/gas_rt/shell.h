@@ -72,14 +72,15 @@ GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) {
 // The vertex of the leaf nearest to p, or kNoVertex beyond the radius; of equal distances the
 // lowest number wins.
 GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f p) {
-#if defined(__CUDACC__)
+#if defined(__CUDACC__) || defined(GAS_RT_EMULATED)
   float best = shell.radius_sq;
   int32_t vertex = kNoVertex;
-  for (const ShellLanes* group = leaf.begin; group != leaf.end; ++group) {
+  for (const ShellLanes* at = leaf.begin; at != leaf.end; ++at) {
+    const ShellLanes group = *at;  // copied whole: in wide loads
     for (int lane = 0; lane < kLanes; ++lane) {
-      const float dx = p.x - group->x[lane], dy = p.y - group->y[lane], dz = p.z - group->z[lane];
+      const float dx = p.x - group.x[lane], dy = p.y - group.y[lane], dz = p.z - group.z[lane];
       const float distance = dx * dx + dy * dy + dz * dz;
-      const int32_t id = group->vertex[lane];
+      const int32_t id = group.vertex[lane];
       if (distance < best || (distance == best && id < vertex)) best = distance, vertex = id;
     }
   }
