@@ -71,6 +71,7 @@ def stream_pointer(stream: Stream) -> int:
             if hasattr(stream, name):
                 handle = getattr(stream, name)
                 break
+    handle = getattr(handle, "value", handle)  # of a ctypes pointer
     if isinstance(handle, bool) or not isinstance(handle, int | np.integer) or handle < 0:
         raise InputError(
             f"stream: expected a CUDA stream of CuPy, PyCUDA, torch or cuda.core, or its handle, "
@@ -259,8 +260,8 @@ class Call:
         where = f"{self.name}: {name}"
         try:
             array = _describe(value, self.stream)
-        except ShapeError as error:
-            raise ShapeError(f"{where}: {error}") from error
+        except (ShapeError, RuntimeError, BufferError) as error:  # a tensor that wants gradients
+            raise ShapeError(f"{where}: its owner does not hand it out: {error}") from error
         if array is None:
             raise ShapeError(
                 f"{where}: expected an array in GPU memory (with __cuda_array_interface__ or "

@@ -106,7 +106,7 @@ def build_shell(
         n = call.sizes
         numbered = (n["leaves"] - 1) // LEAVES_IN_BLOCK
         call.module.build_shell(
-            own, own_maps, n["V"], radius_m, *storage, n["blocks"], numbered, n["groups"],
+            own, own_maps, n["V"], float(radius_m), *storage, n["blocks"], numbered, n["groups"],
             call.stream,
         )  # fmt: skip
     return CudaShell(buffers, maps)
@@ -278,7 +278,7 @@ def march(
         )
         call.module.march(
             header, field.compiled, _camera(call, camera), bits, max(int(resolution), 1),
-            samples, early_stop, *outputs, call.stream,
+            int(samples), float(early_stop), *outputs, call.stream,
         )  # fmt: skip
 
 

@@ -22,7 +22,10 @@ from gas_rt.kernels import HashGridConfig, _cuda_call, cuda, twins
 
 STREAM = 0xABC0
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler to emulate CUDA")
+pytestmark = [
+    pytest.mark.skipif(compiler() is None, reason="needs a C++ compiler to emulate CUDA"),
+    pytest.mark.timeout(400),  # the first test waits for the compiler
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -332,6 +335,16 @@ def test_bad_values_are_refused() -> None:
             **joints, parents=empty(300, dtype=np.int32), transforms=empty(1, 300, 3, 4),
             stream=STREAM,
         )  # fmt: skip
+
+
+def test_an_array_that_is_not_handed_out_is_named() -> None:
+    class Tensor:
+        @property
+        def __cuda_array_interface__(self) -> Any:
+            raise RuntimeError("it requires grad; call detach")
+
+    with pytest.raises(ShapeError, match=r"skin: vertices: .*not hand it out: it requires grad"):
+        call_skin(vertices=Tensor())
 
 
 def test_a_failed_launch_is_an_error(emulated: Any, monkeypatch: pytest.MonkeyPatch) -> None:
