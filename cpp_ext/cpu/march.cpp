@@ -4,6 +4,7 @@
 #include "gas_rt/march_table.h"
 #include "gas_rt/thread_pool.h"
 #include "march_samples.h"
+#include "upsample.h"
 
 namespace gas_rt {
 namespace GAS_RT_ISA {
@@ -148,7 +149,7 @@ void render(const ShellView& shell, const FieldView& field, const CameraView& ca
 }  // namespace
 
 const MarchTable& march_table() {
-  static const MarchTable table = {render, find_samples, fill_samples, composite};
+  static const MarchTable table = {render, find_samples, fill_samples, composite, upsample};
   return table;
 }
 

@@ -81,7 +81,7 @@ class Field:
         resolutions: list[int],
         sizes: list[int],
         features: int,
-        table: F32,
+        table: NDArray[Any],
         nets: F32,
         lo: list[float],
         hi: list[float],
@@ -134,6 +134,7 @@ def composite(
     rgb: F32,
     alpha: F32,
 ) -> None: ...
+def upsample(picture: F32, threads: int, out: F32) -> None: ...
 
 class SampleList:
     def __init__(
