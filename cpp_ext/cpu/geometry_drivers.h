@@ -11,7 +11,7 @@ namespace gas_rt::GAS_RT_ISA {
 void rodrigues_all(const float* rotvec, int64_t n, float* out);
 void joint_transforms(const float* rotations, const float* joints, const int32_t* parents,
                       int64_t n_joints, float* transforms, float* posed_joints);
-void pose_offsets(const float* rotations, int64_t n_joints, const float* posedirs,
+void pose_offsets(const float* rotations, int64_t n_poses, int64_t n_joints, const float* posedirs,
                   int64_t n_vertices, int threads, float* out);
 void skin(const float* vertices, int64_t n_vertices, const float* transforms,
           const int32_t* bone_ids, const float* bone_weights, int threads, float* out);

@@ -24,6 +24,8 @@ I32 = NDArray[np.int32]
 SAMPLES = 48
 EARLY_STOP = 1e-3
 MAX_SAMPLES = 1024
+# Of a list of samples; they take four bytes each while it is made.
+MAX_LATTICE = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +147,12 @@ def march_samples(
                 f"{pixels.min(0).tolist()} to {pixels.max(0).tolist()}"
             )
         shape = (len(pixels),)
+    rays = int(np.prod(shape))
+    if rays * samples > MAX_LATTICE:
+        raise InputError(
+            f"camera: {rays} rays of {samples} samples are {rays * samples} places to look at, "
+            f"expected at most {MAX_LATTICE}; ask for some `pixels` at a time"
+        )
     if use_twins():
         return PackedSamples(
             shape, *twins.march_samples(shell, camera, samples=samples, pixels=pixels)
@@ -153,7 +161,7 @@ def march_samples(
     n = found.count
     packed = PackedSamples(
         shape,
-        offsets=np.empty(int(np.prod(shape)) + 1, np.int64),
+        offsets=np.empty(rays + 1, np.int64),
         ray=np.empty(n, np.int32),
         delta=np.empty(n, np.float32),
         canonical=np.empty((n, 3), np.float32),
@@ -180,13 +188,17 @@ def composite(packed: PackedSamples, sigma: F32, rgb: F32, *, threads: int = 1) 
     rgb : [*shape, 3] premultiplied, over black.
     alpha : [*shape].
     """
-    offsets = checked(packed.offsets, "packed.offsets", shape=(None,), dtype=np.int64)
     delta = checked(packed.delta, "packed.delta", shape=(None,))
-    n = len(delta)
+    n, rays = len(delta), int(np.prod(packed.shape))
+    offsets = checked(packed.offsets, "packed.offsets", shape=(rays + 1,), dtype=np.int64)
+    if offsets[0] < 0 or offsets[-1] > n or (np.diff(offsets) < 0).any():
+        raise ShapeError(
+            f"packed.offsets: expected ascending numbers in 0..{n}, as many as there are samples, "
+            f"got {offsets.min()}..{offsets.max()}"
+        )
     sigma = checked(sigma, "sigma", shape=(n,))
     rgb = checked(rgb, "rgb", shape=(n, 3))
     threads = check_threads(threads)
-    rays = len(offsets) - 1
     out, alpha = np.empty((rays, 3), np.float32), np.empty(rays, np.float32)
     if use_twins():
         out, alpha = twins.composite(offsets, delta, sigma, rgb)

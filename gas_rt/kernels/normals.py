@@ -12,6 +12,7 @@ from gas_rt.kernels._backend import (
     check_threads,
     native,
     native_camera,
+    stacked,
     use_twins,
 )
 from gas_rt.kernels.raster import rasterize
@@ -29,18 +30,20 @@ def vertex_normals(vertices: F32, faces: I32, *, threads: int = 1) -> F32:
 
     Parameters
     ----------
-    vertices : [V, 3] metres.
+    vertices : [V, 3] metres; or [B, V, 3], a batch of poses, for normals [B, V, 3].
     faces : [F, 3], counter-clockwise seen from outside.
     """
-    vertices = checked(vertices, "vertices", shape=(None, 3))
+    poses, batched = stacked(vertices, "vertices", shape=(None, 3))
     faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
-    check_indices(faces, "faces", count=len(vertices), of="vertices")
+    check_indices(faces, "faces", count=poses.shape[1], of="vertices")
     threads = check_threads(threads)
+    out = np.empty_like(poses)
     if use_twins():
-        return twins.vertex_normals(vertices, faces, threads=threads)
-    out = np.empty_like(vertices)
-    native.vertex_normals(vertices, faces, threads, out)
-    return out
+        for at, pose in enumerate(poses):
+            out[at] = twins.vertex_normals(pose, faces, threads=threads)
+    else:
+        native.vertex_normals(poses, faces, threads, out)
+    return out if batched else out[0]
 
 
 def render_normals(
