@@ -41,7 +41,7 @@ class Raster:
     depth: F32
 
     def __post_init__(self) -> None:
-        size = np.shape(self.face_id)
+        size = as_array(self.face_id, "Raster.face_id").shape
         wanted: dict[str, tuple[Any, tuple[int, ...]]] = {
             "face_id": (np.int32, size),
             "barycentric": (np.float32, (*size, 3)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gas_rt.core import F32, Camera, checked
+from gas_rt.core import F32, Camera, as_array, checked
 from gas_rt.errors import InputError
 from gas_rt.kernels import twins
 from gas_rt.kernels._backend import check_threads, native, use_twins
@@ -41,7 +41,7 @@ def upsample(picture: F32, *, height: int, width: int, threads: int = 1) -> F32:
         if not isinstance(size, int | np.integer) or not 1 <= size <= MAX_SIDE_PX:
             raise InputError(f"{name}: expected 1..{MAX_SIDE_PX} pixels, got {size!r}")
     half = ((height + 1) // 2, (width + 1) // 2)
-    channels = np.shape(picture)[2:]
+    channels = as_array(picture, "picture").shape[2:]
     picture = checked(picture, "picture", shape=(*half, None) if channels else half)
     threads = check_threads(threads)
     layers = picture.reshape(*half, -1) if picture.ndim == 2 else picture
