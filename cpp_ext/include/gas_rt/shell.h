@@ -72,7 +72,7 @@ GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) {
 // The vertex of the leaf nearest to p, or kNoVertex beyond the radius; of equal distances the
 // lowest number wins.
 GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f p) {
-#if defined(__CUDACC__)
+#if !GAS_RT_LANES
   float best = shell.radius_sq;
   int32_t vertex = kNoVertex;
   for (const ShellLanes* group = leaf.begin; group != leaf.end; ++group) {
