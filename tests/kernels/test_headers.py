@@ -1,4 +1,4 @@
-"""The kernels' math is plain C++17: what it needs of GCC is kept in two headers, behind a switch."""
+"""The kernels' math is plain C++17: what is GCC's alone is kept in two headers, by a switch."""
 
 from __future__ import annotations
 
