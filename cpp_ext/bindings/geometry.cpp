@@ -160,12 +160,16 @@ void sample_texture(FaceIds face_id, Barycentric barycentric, F32In<-1, 2> uv, F
   }
 }
 
-void shade_normals(const CameraView& camera, FaceIds face_id, Barycentric barycentric, Faces faces,
-                   Points normals, int threads, F32Out<-1, -1, 3> out) {
+void render_normals(const CameraView& camera, Points vertices, Faces faces, int threads,
+                    F32Out<-1, -1, 3> out, Array<bool, nb::shape<-1, -1>> mask) {
+  const size_t h = camera.height, w = camera.width;
+  require(out.shape(0) == h && out.shape(1) == w && mask.shape(0) == h && mask.shape(1) == w,
+          "render_normals: picture sizes differ");
   Release release;
-  const int64_t pixels = check_raster(face_id, barycentric, faces, rows(normals), out);
-  table().shade_normals(camera, face_id.data(), barycentric.data(), pixels, faces.data(),
-                        normals.data(), threads, out.data());
+  require_indices(faces.data(), 3 * rows(faces), rows(vertices),
+                  "render_normals: face index out of range");
+  table().render_normals(camera, vertices.data(), rows(vertices), faces.data(), rows(faces),
+                         threads, out.data(), mask.data());
 }
 
 }  // namespace
@@ -197,9 +201,8 @@ void bind_geometry(nb::module_& m) {
   m.def("sample_texture_u8", &sample_texture<uint8_t>, "face_id"_a.noconvert(),
         "barycentric"_a.noconvert(), "uv"_a.noconvert(), "uv_faces"_a.noconvert(),
         "texture"_a.noconvert(), "threads"_a, "out"_a.noconvert());
-  m.def("shade_normals", &shade_normals, "camera"_a, "face_id"_a.noconvert(),
-        "barycentric"_a.noconvert(), "faces"_a.noconvert(), "normals"_a.noconvert(), "threads"_a,
-        "out"_a.noconvert());
+  m.def("render_normals", &render_normals, "camera"_a, "vertices"_a.noconvert(),
+        "faces"_a.noconvert(), "threads"_a, "out"_a.noconvert(), "mask"_a.noconvert());
 }
 
 }  // namespace gas_rt

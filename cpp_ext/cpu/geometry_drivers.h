@@ -31,8 +31,7 @@ void sample_texture(const int32_t* face_id, const float* barycentric, int64_t pi
                     const float* uv, const int32_t* uv_faces, const Texel* texture,
                     int64_t texture_height, int64_t texture_width, int64_t channels, int threads,
                     float* out);
-void shade_normals(const CameraView& camera, const int32_t* face_id, const float* barycentric,
-                   int64_t pixels, const int32_t* faces, const float* normals, int threads,
-                   float* out);
+void render_normals(const CameraView& camera, const float* vertices, int64_t n_vertices,
+                    const int32_t* faces, int64_t n_faces, int threads, float* out, bool* mask);
 
 }  // namespace gas_rt::GAS_RT_ISA

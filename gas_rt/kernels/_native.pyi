@@ -64,14 +64,13 @@ def sample_texture_u8(
     threads: int,
     out: F32,
 ) -> None: ...
-def shade_normals(
+def render_normals(
     camera: Camera,
-    face_id: I32,
-    barycentric: F32,
+    vertices: F32,
     faces: I32,
-    normals: F32,
     threads: int,
     out: F32,
+    mask: NDArray[np.bool_],
 ) -> None: ...
 
 class Field:

@@ -59,20 +59,17 @@ def render_normals(
     picture : [H, W, 3] in [0, 1], black where no surface is seen.
     mask : [H, W], where one is.
     """
-    raster = rasterize(vertices, faces, camera, threads=threads)
-    normals = vertex_normals(vertices, faces, threads=threads)
-    mask = raster.face_id >= 0
-    faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
     if use_twins():
-        return twins.shade_normals(camera, raster, faces, normals), mask
-    out = np.empty((camera.height, camera.width, 3), np.float32)
-    native.shade_normals(
-        native_camera(camera),
-        raster.face_id,
-        raster.barycentric,
-        faces,
-        normals,
-        check_threads(threads),
-        out,
+        raster = rasterize(vertices, faces, camera)
+        normals = vertex_normals(vertices, faces)
+        faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
+        return twins.shade_normals(camera, raster, faces, normals), raster.mask
+    vertices = checked(vertices, "vertices", shape=(None, 3))
+    faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
+    check_indices(faces, "faces", count=len(vertices), of="vertices")
+    shape = (camera.height, camera.width)
+    picture, mask = np.empty((*shape, 3), np.float32), np.empty(shape, np.bool_)
+    native.render_normals(
+        native_camera(camera), vertices, faces, check_threads(threads), picture, mask
     )
-    return out, mask
+    return picture, mask

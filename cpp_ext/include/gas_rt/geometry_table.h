@@ -46,10 +46,10 @@ struct GeometryTable {
                             const float* uv, const int32_t* uv_faces, const uint8_t* texture,
                             int64_t texture_height, int64_t texture_width, int64_t channels,
                             int threads, float* out);
-  // normals [V, 3] in the world -> out [pixels, 3], the release's colours of the camera's normals
-  void (*shade_normals)(const CameraView& camera, const int32_t* face_id, const float* barycentric,
-                        int64_t pixels, const int32_t* faces, const float* normals, int threads,
-                        float* out);
+  // -> out [H, W, 3], the release's colours of the camera's normals, and mask [H, W]
+  void (*render_normals)(const CameraView& camera, const float* vertices, int64_t n_vertices,
+                         const int32_t* faces, int64_t n_faces, int threads, float* out,
+                         bool* mask);
 };
 
 GAS_RT_DECLARE_TABLE(GeometryTable, geometry_table)
