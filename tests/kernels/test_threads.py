@@ -88,7 +88,7 @@ def test_many_callers_get_the_bits_that_one_gets(shared: bool) -> None:
 
 RELEASING = [
     *("rodrigues", "joint_transforms", "pose_offsets", "skin", "inverse_maps", "vertex_normals"),
-    *("rasterize", "interpolate", "sample_texture", "shade_normals", "upsample"),
+    *("rasterize", "interpolate", "sample_texture", "render_normals", "upsample"),
     *("Field.forward", "Field.density", "Trainer.run", "Trainer.read", "Shell", "Shell.query"),
     *("march", "composite", "SampleList", "SampleList.fill"),
 ]
@@ -112,6 +112,7 @@ def large_calls() -> dict[str, Callable[[], Any]]:
     size = (256, 256)
     face_id, depth = np.empty(size, np.int32), np.empty(size, np.float32)
     barycentric, colour = empty(2, *size, 3)
+    mask = np.empty(size, np.bool_)
     half_colour, alpha, flat_alpha = empty(128, 128, 3), empty(*size), empty(256 * 256)
     native.rasterize(view, vertices, faces, 1, face_id, barycentric, depth)
     raster = (face_id, barycentric)
@@ -151,7 +152,7 @@ def large_calls() -> dict[str, Callable[[], Any]]:
         "rasterize": lambda: native.rasterize(view, vertices, faces, 1, *raster, depth),
         "interpolate": lambda: native.interpolate(*raster, faces, vertices, 1, colour),
         "sample_texture": lambda: native.sample_texture_f32(*raster, uv, faces, texture, 1, colour),
-        "shade_normals": lambda: native.shade_normals(view, *raster, faces, vertices, 1, colour),
+        "render_normals": lambda: native.render_normals(view, vertices, faces, 1, colour, mask),
         "Field.forward": lambda: field.forward(x, x, 1, sigma, moved),
         "Field.density": lambda: field.density(x, 1, sigma),
         "Trainer.run": lambda: trainer.run(x, x, one, x, weight, 0.01, 5, -1, 0.9, 0.99, 1e-15, 1),
