@@ -22,8 +22,9 @@ sanitize: $(VENV)/.dev
 	cp -Rp setup.py pyproject.toml README.md LICENSE NOTICE cpp_ext gas_rt tests $(SANITIZED)
 	cd $(SANITIZED) && GAS_RT_SANITIZE=$(SANITIZERS) $(abspath $(BIN))/python setup.py build_ext --inplace
 	cd $(SANITIZED) && env ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
-	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so) $$(g++ -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider --timeout=600 -k "not torch and not smplx" tests/kernels
+	  LD_PRELOAD="$(foreach lib,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(lib).so))" \
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider --timeout=600 -k "not torch and not smplx" \
+	  tests/kernels
 
 env: $(VENV)/.dev $(VENV)/.built
 	@echo "ready: $(BIN)/python"

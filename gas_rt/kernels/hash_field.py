@@ -128,7 +128,7 @@ class HashField:
         return np.concatenate([self.density_mlp, self.table], dtype=np.float32)
 
     def halved(self) -> HashField:
-        """The field with its table rounded to float16: half the memory."""
+        """The field with its table rounded to float16: half the memory, entries to 5e-4 of them."""
         with np.errstate(over="ignore"):
             table = self.table.astype(np.float16)
         if not np.isfinite(table).all():
