@@ -11,7 +11,8 @@
 namespace gas_rt::GAS_RT_ISA {
 
 constexpr int kPointBlock = 32;
-static_assert(kPointBlock % kLanes == 0, "a block is whole vectors");
+constexpr int kShellLanes = gas_rt::kLanes;  // simd.h has lanes of its own
+static_assert(kPointBlock % kShellLanes == 0, "a block is whole vectors");
 
 // Per lane the nearest vertex yet.
 struct Nearest {
@@ -45,14 +46,13 @@ GAS_RT_HD Nearest halved(const Nearest& a, const Nearest& b) {
   return nearer_of(own, other);
 }
 
-// points [count, 3] -> vertex [kPointBlock], kNoVertex outside the shell; count <= kPointBlock
-inline void nearest_vertices(const ShellView& shell, const float* points, int count,
-                             int32_t* vertex) {
-  ShellLeaf leaf[kPointBlock];
-  for (int i = 0; i < count; ++i) leaf[i] = find_leaf(shell, load3(points + 3 * i));
-  for (int first = 0; first < count; first += kLanes) {
-    Nearest of[kLanes];
-    for (int lane = 0; lane < kLanes; ++lane) {
+// leaf [count] and points [count, 3] in them -> vertex [kPointBlock], kNoVertex outside the shell;
+// count <= kPointBlock
+inline void nearest_in_leaves(const ShellView& shell, const ShellLeaf* leaf, const float* points,
+                              int count, int32_t* vertex) {
+  for (int first = 0; first < count; first += kShellLanes) {
+    Nearest of[kShellLanes];
+    for (int lane = 0; lane < kShellLanes; ++lane) {
       const int i = first + lane;
       of[lane] = i < count ? search_leaf(shell, leaf[i], load3(points + 3 * i))
                            : Nearest{all(shell.radius_sq), all(kNoVertex)};
@@ -61,9 +61,16 @@ inline void nearest_vertices(const ShellView& shell, const float* points, int co
     for (int i = 0; i < 2; ++i) of[i] = halved<2>(of[2 * i], of[2 * i + 1]);
     const Ints found = halved<1>(of[0], of[1]).vertex;
     // The first halving went by bit 4 of the lane, the last by bit 1: lanes are in reverse.
-    constexpr int kLaneOf[kLanes] = {0, 4, 2, 6, 1, 5, 3, 7};
-    for (int lane = 0; lane < kLanes; ++lane) vertex[first + lane] = found[kLaneOf[lane]];
+    constexpr int kLaneOf[kShellLanes] = {0, 4, 2, 6, 1, 5, 3, 7};
+    for (int lane = 0; lane < kShellLanes; ++lane) vertex[first + lane] = found[kLaneOf[lane]];
   }
+}
+
+inline void nearest_vertices(const ShellView& shell, const float* points, int count,
+                             int32_t* vertex) {
+  ShellLeaf leaf[kPointBlock];
+  for (int i = 0; i < count; ++i) leaf[i] = find_leaf(shell, load3(points + 3 * i));
+  nearest_in_leaves(shell, leaf, points, count, vertex);
 }
 
 }  // namespace gas_rt::GAS_RT_ISA
