@@ -5,13 +5,26 @@ BIN := $(VENV)/bin
 NATIVE := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') setup.py pyproject.toml
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test env lint format clean
+.PHONY: demo test sanitize env lint format clean
 
 demo: $(VENV)/.built
 	$(BIN)/gas-rt demo --out out
 
 test: $(VENV)/.dev $(VENV)/.built
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# The kernels' tests with every access and every undefined operation checked, on a copy of the tree
+# whose extension is built for it. Left out: what needs torch, which is not.
+SANITIZERS := address,undefined,float-cast-overflow
+SANITIZED := build/sanitize
+sanitize: $(VENV)/.dev
+	mkdir -p $(SANITIZED)
+	cp -Rp setup.py pyproject.toml README.md LICENSE NOTICE cpp_ext gas_rt tests $(SANITIZED)
+	cd $(SANITIZED) && GAS_RT_SANITIZE=$(SANITIZERS) $(abspath $(BIN))/python setup.py build_ext --inplace
+	cd $(SANITIZED) && env ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$(foreach lib,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(lib).so))" \
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider --timeout=600 -k "not torch and not smplx" \
+	  tests/kernels
 
 env: $(VENV)/.dev $(VENV)/.built
 	@echo "ready: $(BIN)/python"

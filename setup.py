@@ -39,6 +39,8 @@ CORE_FLAGS = ["-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-fno-strict-al
 # Files whose multiplications and additions may be fused. Elsewhere they stay separate: geometry
 # then returns the same bits on every instruction set, and the raster has no holes.
 FUSED_PREFIXES = ("field", "march")
+# g++ 11 and clang 13 are the first with all of these levels and the vector extensions.
+LOWEST_GCC, LOWEST_CLANG = 11, 13
 ISAS_X86 = {
     "base": [],
     "avx2": ["-march=x86-64-v3"],
@@ -93,6 +95,36 @@ def wants_cuda() -> bool:
     return usable and (choice == "1" or (choice == "auto" and has_driver()))
 
 
+# A checked build, for the tests: the names of GCC's sanitizers, such as address,undefined. It needs
+# their runtimes preloaded, see the Makefile's `sanitize`.
+SANITIZE = os.environ.get("GAS_RT_SANITIZE", "")
+
+
+def sanitizer_flags() -> list[str]:
+    """What to add when compiling and linking; a finding ends the process."""
+    if not SANITIZE:
+        return []
+    return [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-g1"]
+
+
+def check_compiler(command: list[str]) -> None:
+    """Raises unless the compiler is new enough: its own words would be a page of errors."""
+    probe = [*command, "-E", "-P", "-x", "c++", "-"]
+    names = "__GNUC__ __clang_major__"
+    try:
+        done = subprocess.run(probe, input=names, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise CompileError(f"gas-rt needs a C++ compiler: {command[0]}: {error}") from error
+    gcc, clang = done.stdout.split()[-2:]
+    is_clang = clang.isdigit()
+    name, version = ("clang", int(clang)) if is_clang else ("g++", int(gcc))
+    if version < (LOWEST_CLANG if is_clang else LOWEST_GCC):
+        raise CompileError(
+            f"gas-rt needs g++ {LOWEST_GCC} or clang {LOWEST_CLANG} or newer; {command[0]} is "
+            f"{name} {version}; name another one by the environment variables CC and CXX"
+        )
+
+
 def isas() -> dict[str, list[str]]:
     """Instruction sets to compile for on this machine's architecture."""
     if platform.machine().lower() in {"x86_64", "amd64"}:
@@ -106,6 +138,7 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         import nanobind
 
+        check_compiler(self.compiler.compiler_so_cxx)
         core = Path(nanobind.source_dir())
         include = [CPP / "include", nanobind.include_dir(), core, *self.include_dirs]
         include.append(core.parent / "ext" / "robin_map" / "include")
@@ -118,18 +151,19 @@ class BuildNative(build_ext):
         # calling code that the machine it was chosen for does not run.
         jobs = [self._job(core / "nb_combined.cpp", "nanobind", include, ["NDEBUG=1"], CORE_FLAGS)]
         for source in [*map(Path, ext.sources), *sorted((CPP / "cpu" / "shared").glob("*.cpp"))]:
-            jobs.append(self._job(source, source.parent.name, include, have, COMMON_FLAGS))
-        for isa, flags in isas().items():
+            flags = [*COMMON_FLAGS, *sanitizer_flags()]
+            jobs.append(self._job(source, source.parent.name, include, have, flags))
+        for isa, isa_flags in isas().items():
             macros = [*have, f"GAS_RT_ISA={isa}"]
             for source in sorted((CPP / "cpu").glob("*.cpp")):
                 fast = source.stem.startswith(FUSED_PREFIXES)
                 contract = "-ffp-contract=" + ("fast" if fast else "off")
-                options = [*COMMON_FLAGS, *flags, contract]
+                options = [*COMMON_FLAGS, *isa_flags, contract, *sanitizer_flags()]
                 jobs.append(self._job(source, isa, include, macros, options))
         self.compiler.link_shared_object(
             self._compile_all(jobs),
             str(self._target(ext)),
-            extra_postargs=["-pthread"],
+            extra_postargs=["-pthread", *sanitizer_flags()],
             target_lang="c++",
         )
 

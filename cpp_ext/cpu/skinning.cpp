@@ -53,18 +53,23 @@ void joint_transforms(const float* rotations, const float* joints, const int32_t
   }
 }
 
-void pose_offsets(const float* rotations, int64_t n_joints, const float* posedirs,
+void pose_offsets(const float* rotations, int64_t n_poses, int64_t n_joints, const float* posedirs,
                   int64_t n_vertices, int threads, float* out) {
-  const int64_t n_features = 9 * (n_joints - 1);
-  std::vector<float> features(n_features);
-  for (int64_t j = 1; j < n_joints; ++j) {
-    float* m = features.data() + 9 * (j - 1);
-    rodrigues(rotations + 3 * j, m);
-    m[0] -= 1.0f, m[4] -= 1.0f, m[8] -= 1.0f;
+  const int64_t n_features = 9 * (n_joints - 1), n_rows = 3 * n_vertices;
+  std::vector<float> features(n_poses * n_features);
+  for (int64_t pose = 0; pose < n_poses; ++pose) {
+    for (int64_t j = 1; j < n_joints; ++j) {
+      float* m = features.data() + n_features * pose + 9 * (j - 1);
+      rodrigues(rotations + 3 * (n_joints * pose + j), m);
+      m[0] -= 1.0f, m[4] -= 1.0f, m[8] -= 1.0f;
+    }
   }
-  parallel_ranges(3 * n_vertices, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
+  parallel_ranges(n_rows, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      out[i] = dot_product(features.data(), posedirs + n_features * i, n_features);
+      const float* row = posedirs + n_features * i;
+      for (int64_t pose = 0; pose < n_poses; ++pose) {
+        out[n_rows * pose + i] = dot_product(features.data() + n_features * pose, row, n_features);
+      }
     }
   });
 }

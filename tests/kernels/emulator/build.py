@@ -49,7 +49,7 @@ def _build(target: Path) -> None:
     include.append(Path(sysconfig.get_paths()["include"]))
     # A domain of its own: on a machine with a GPU the real module may be loaded too.
     flags = ["-std=c++17", "-O1", "-fPIC", "-fvisibility=hidden", "-w", "-Wno-psabi"]
-    flags += ["-DGAS_RT_EMULATED=1", "-DNB_DOMAIN=emulated", "-DNDEBUG"]
+    flags += ["-DGAS_RT_EMULATED=1", "-DGAS_RT_NO_LANES", "-DNB_DOMAIN=emulated", "-DNDEBUG"]
     flags += [f"-I{path}" for path in include]
     kernels = [p for p in (ROOT / "cpp_ext" / "cuda").glob("*.cu") if p.stem != "runtime"]
     others = [HERE / "runtime.cpp", core / "nb_combined.cpp"]
