@@ -9,11 +9,27 @@ from typing import Any
 import numpy as np
 from field_cases import camera
 
-from benchmarks.gpu_cases import Scene, random_field
+from benchmarks.gpu_cases import Case, Scene, cases, random_field
 from gas_rt.kernels import HashGridConfig, occupancy
 from tests.toy_body import toy_body
 
 SMALL = HashGridConfig(levels=4, features=4, log2_table=10, base_resolution=6, per_level_scale=1.7)
+
+
+# The names of `toy_cases`, known before anything is computed.
+CASES = (
+    *("shape of 2", "regress_joints of 2", "joint_transforms of 2", "pose_offsets of 2"),
+    *("skin of 2", "inverse_maps of 2", "vertex_normals of 2", "rasterize 48x48", "build_shell"),
+    *("query_shell", "field_forward float", "field_forward half"),
+    *("march baked 48x48", "march fast 48x48"),
+)
+
+
+def toy_cases() -> dict[str, Case]:
+    """The cases of the toy scene by name."""
+    named = {case.name: case for case in cases(toy_scene(), points=2000)}
+    assert tuple(named) == CASES
+    return named
 
 
 def toy_scene(*, poses: int = 2, side: int = 48) -> Scene:

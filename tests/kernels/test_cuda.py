@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_cases import ByDLPack, OnGpu, aligned, toy_scene
+from cuda_cases import CASES, ByDLPack, OnGpu, aligned, toy_cases
 from emulator.build import compiler, emulated_module
 from field_cases import LO, camera, random_field
 from geometry_cases import f32, frontal_camera, sphere, straight_camera
 
-from benchmarks.gpu_cases import Case, cases
+from benchmarks.gpu_cases import Case
 from gas_rt import kernels
 from gas_rt.errors import BackendError, InputError, ShapeError
 from gas_rt.kernels import HashGridConfig, _cuda_call, cuda, twins
@@ -51,17 +51,20 @@ def on_gpu(case: Case) -> dict[str, OnGpu]:
     return arrays | {n: empty(*shape, dtype=d) for n, (shape, d) in case.outputs.items()}
 
 
-CASES = list(cases(toy_scene(), points=2000))
+@pytest.fixture(scope="module")
+def toys() -> dict[str, Case]:
+    return toy_cases()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_kernel_gives_what_the_cpu_gives(case: Case) -> None:
+@pytest.mark.parametrize("name", CASES)
+def test_a_kernel_gives_what_the_cpu_gives(name: str, toys: dict[str, Case]) -> None:
+    case = toys[name]
     arrays = on_gpu(case)
     if case.setup:
         case.setup(arrays, STREAM)
     case.run(arrays, STREAM)
-    for name, want in case.want.items():
-        assert (problem := want.problem(arrays[name].array)) is None, f"{name}: {problem}"
+    for output, want in case.want.items():
+        assert (problem := want.problem(arrays[output].array)) is None, f"{output}: {problem}"
     if "header" in arrays:
         used = cuda.check_shell(arrays["header"].array)
         assert used["numbered"] > 20
