@@ -14,7 +14,8 @@ from types import ModuleType
 
 ROOT = Path(__file__).parents[3]
 HERE = Path(__file__).parent
-BUILT = ROOT / "build" / "emulated"
+SANITIZE = os.environ.get("GAS_RT_SANITIZE", "")  # as `make sanitize` builds the CPU kernels
+BUILT = ROOT / "build" / ("emulated-sanitized" if SANITIZE else "emulated")
 NOT_FUSED = {"skinning", "raster", "shell"}  # as setup.py compiles them
 
 
@@ -52,8 +53,8 @@ def _build(target: Path) -> None:
     flags = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-w", "-Wno-psabi"]
     flags += ["-DGAS_RT_EMULATED=1", "-DGAS_RT_NO_LANES", "-DNB_DOMAIN=emulated", "-DNDEBUG"]
     flags += [f"-I{path}" for path in include]
-    if sanitize := os.environ.get("GAS_RT_SANITIZE"):  # as `make sanitize` builds the CPU kernels
-        flags += [f"-fsanitize={sanitize}", "-fno-sanitize-recover=all", "-g1"]
+    if SANITIZE:
+        flags += [f"-fsanitize={SANITIZE}", "-fno-sanitize-recover=all", "-g1"]
     kernels = [p for p in (ROOT / "cpp_ext" / "cuda").glob("*.cu") if p.stem != "runtime"]
     others = [HERE / "runtime.cpp", core / "nb_combined.cpp"]
     others += (ROOT / "cpp_ext" / "bindings" / "cuda").glob("*.cpp")
