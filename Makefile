@@ -20,7 +20,7 @@ SANITIZED := build/sanitize
 sanitize: $(VENV)/.dev
 	mkdir -p $(SANITIZED)
 	cp -Rp setup.py pyproject.toml README.md LICENSE NOTICE cpp_ext gas_rt benchmarks tests $(SANITIZED)
-	cd $(SANITIZED) && GAS_RT_SANITIZE=$(SANITIZERS) $(abspath $(BIN))/python setup.py build_ext --inplace
+	cd $(SANITIZED) && GAS_RT_CUDA=0 GAS_RT_SANITIZE=$(SANITIZERS) $(abspath $(BIN))/python setup.py build_ext --inplace
 	cd $(SANITIZED) && env GAS_RT_SANITIZE=$(SANITIZERS) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
 	  LD_PRELOAD="$(foreach lib,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(lib).so))" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider --timeout=600 -k "not torch and not smplx and not cpu_half" \

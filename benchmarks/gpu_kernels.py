@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 
 import gas_rt
-from benchmarks.gpu_cases import Case, Scene, avatar_scene, bundle_scene, cases
+from benchmarks.gpu_cases import Case, cases
 from benchmarks.gpu_driver import Gpu
+from benchmarks.gpu_scenes import Scene, avatar_scene, bundle_scene
 from gas_rt.kernels import cuda
 
 ROOT = Path(__file__).parents[1]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from field_cases import camera
 
-from benchmarks.gpu_cases import Case, Scene, cases, random_field
+from benchmarks.gpu_cases import Case, cases
+from benchmarks.gpu_scenes import Scene, random_field
 from gas_rt.kernels import HashGridConfig, occupancy
 from tests.toy_body import toy_body
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from field_cases import HI, LO, SMALL, camera, identity_shell, random_field, random_shell
 from geometry_cases import SMPL_PARENTS, bones, f32, frontal_camera, sphere
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gas_rt import kernels
@@ -170,7 +170,9 @@ FACES = {
         {"picture": f32(RNG.random((4, 5, 3)))},
     ),
 }  # fmt: skip
+WILD = np.array([0, 1e-45, 1e-30, 1e-8, 0.3, 1, 100, 1e8, 2.2e9, 1e19, 1e30, 3.4e38])
 ARGUMENTS = [(face, name) for face, of in FACES.items() for name in of.arrays]
+FLOATS = [(f, n) for f, n in ARGUMENTS if np.asarray(FACES[f].arrays[n]).dtype.kind == "f"]
 EVERY = pytest.mark.parametrize(("face", "name"), ARGUMENTS)
 
 
@@ -268,6 +270,7 @@ def test_any_layout_gives_the_same_result(face: str, name: str) -> None:
 
 @EVERY
 @given(data=st.data())
+@settings(max_examples=25)
 def test_other_lengths_give_a_clear_error_or_a_result(
     face: str, name: str, data: st.DataObject
 ) -> None:
@@ -283,11 +286,24 @@ def test_other_lengths_give_a_clear_error_or_a_result(
     assert not np.isnan(result).any()
 
 
-@EVERY
+@pytest.mark.parametrize(("face", "name"), FLOATS)
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=8)
+def test_wild_numbers_never_crash(face: str, name: str, seed: int) -> None:
+    """Of any size, from subnormal to the largest: a clear error or some result."""
+    good = np.asarray(FACES[face].arrays[name])
+    rng = np.random.default_rng(seed)
+    wild = rng.choice(WILD, good.shape) * rng.choice([-1, 1], good.shape)
+    spoiled = np.where(rng.random(good.shape) < rng.choice([0.01, 0.5, 1]), wild, good)
+    try:
+        call(face, **{name: spoiled.astype(np.float32)})
+    except InputError as error:
+        assert re.match(names(face), str(error)), error  # noqa: PT017
+
+
+@pytest.mark.parametrize(("face", "name"), [at for at in ARGUMENTS if at not in FLOATS])
 def test_indices_out_of_range_are_refused(face: str, name: str) -> None:
     good = np.asarray(FACES[face].arrays[name])
-    if good.dtype.kind != "i":
-        return
     for bad in (-2, 1 << 20, np.iinfo(np.int32).min, np.iinfo(np.int32).max, 1 << 40):
         if name == "parents" and bad < 0:
             continue  # a root
