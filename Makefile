@@ -2,16 +2,29 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(shell find cpp_ext -name '*.cpp' -o -name '*.h') setup.py pyproject.toml
+NATIVE := $(shell find cpp_ext -name '*.cpp' -o -name '*.h' -o -name '*.cu') setup.py pyproject.toml
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: demo test env lint format clean
+.PHONY: demo test sanitize env lint format clean
 
 demo: $(VENV)/.built
 	$(BIN)/gas-rt demo --out out
 
 test: $(VENV)/.dev $(VENV)/.built
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+
+# The kernels' tests with every access and every undefined operation checked, on a copy of the tree
+# whose extension is built for it. Left out: what needs torch, which is not.
+SANITIZERS := address,undefined,float-cast-overflow
+SANITIZED := build/sanitize
+sanitize: $(VENV)/.dev
+	mkdir -p $(SANITIZED)
+	cp -Rp setup.py pyproject.toml README.md LICENSE NOTICE cpp_ext gas_rt benchmarks tests $(SANITIZED)
+	cd $(SANITIZED) && GAS_RT_CUDA=0 GAS_RT_SANITIZE=$(SANITIZERS) $(abspath $(BIN))/python setup.py build_ext --inplace
+	cd $(SANITIZED) && env GAS_RT_SANITIZE=$(SANITIZERS) ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  LD_PRELOAD="$(foreach lib,asan ubsan stdc++,$(shell $(CXX) -print-file-name=lib$(lib).so))" \
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider --timeout=600 -k "not torch and not smplx and not cpu_half" \
+	  tests/kernels
 
 env: $(VENV)/.dev $(VENV)/.built
 	@echo "ready: $(BIN)/python"
@@ -42,4 +55,4 @@ $(VENV)/.built: $(NATIVE) | $(VENV)/.runtime
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist out *.egg-info gas_rt/kernels/_native*.so
+	rm -rf $(VENV) build dist out *.egg-info gas_rt/kernels/_native*.so gas_rt/kernels/_cuda*.so

@@ -148,7 +148,7 @@ class Avatar:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
-            **{f"field.{name}": array for name, array in self.field.arrays().items()},
+            **{f"field.{name}": array for name, array in self.field.halved().arrays().items()},
             "occupancy": self.occupancy.bits,
             "betas": self.betas,
             "pose.rotations": self.pose.rotations,

@@ -27,6 +27,7 @@ __all__ = [
     "Request",
     "Task",
     "Window",
+    "as_array",
     "checked",
 ]
 
@@ -40,6 +41,26 @@ F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
 
+def as_array(value: Any, name: str) -> NDArray[Any]:
+    """`value` as an array of any shape in the CPU's memory, or a `ShapeError` that names it."""
+    if hasattr(value, "__cuda_array_interface__"):
+        raise ShapeError(
+            f"{name}: expected an array in the CPU's memory, got a {type(value).__name__} on a "
+            "GPU; copy it first"
+        )
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise ShapeError(
+            f"{name}: expected an array, got a ragged sequence; pass one array"
+        ) from error
+    except (TypeError, RuntimeError) as error:  # of a type that refuses to be read, and says why
+        raise ShapeError(
+            f"{name}: expected an array, got a {type(value).__name__} that NumPy cannot read "
+            f"({error}); convert it first"
+        ) from error
+
+
 def checked(
     value: Any,
     name: str,
@@ -51,12 +72,7 @@ def checked(
 
     ``None`` in `shape` accepts any length. Floating-point values must be finite.
     """
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ShapeError(
-            f"{name}: expected an array, got a ragged sequence; pass one array"
-        ) from error
+    array = as_array(value, name)
     if array.dtype.kind not in "fiub":
         raise ShapeError(f"{name}: expected numbers, got dtype {array.dtype}; convert it first")
     matches = array.ndim == len(shape) and all(

@@ -16,6 +16,8 @@ PREFIX = "GAS_RT_"
 VARIABLES = {
     "GAS_RT_KERNELS": "native (default) or numpy: which kernels run",
     "GAS_RT_ISA": "base, avx2 or avx512: instruction set of the native kernels (default: widest)",
+    "GAS_RT_CUDA": "auto (default), 0 or 1: whether an installation builds the CUDA kernels",
+    "GAS_RT_SANITIZE": "sanitizers to build the native kernels with, such as address,undefined",
 }
 
 

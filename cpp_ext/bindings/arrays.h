@@ -44,4 +44,9 @@ int64_t rows(const A& array) {
   return static_cast<int64_t>(array.shape(0));
 }
 
+template <typename A>
+int64_t columns(const A& array) {
+  return static_cast<int64_t>(array.shape(1));
+}
+
 }  // namespace gas_rt

@@ -16,7 +16,8 @@ namespace gas_rt {
 
 void Field::bind_pointers() {
   const NetSizes sizes(view.n_padded);
-  view.table = table.data();
+  view.table = half_table.empty() ? table.data() : nullptr;
+  view.half_table = half_table.empty() ? nullptr : half_table.data();
   view.density0 = nets.data();
   view.density1 = view.density0 + sizes.density0;
   view.colour0 = folded_colour0.data();
@@ -27,6 +28,7 @@ namespace {
 
 using Points = F32In<-1, 3>;
 using Release = nb::gil_scoped_release;
+using Table = nb::ndarray<nb::ro, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 
 const FieldTable& table() { return GAS_RT_SELECT(field_table); }
 
@@ -35,7 +37,7 @@ std::vector<float> copied(const F32In<-1>& a) { return {a.data(), a.data() + a.s
 // nets: the density net, then the colour net, as stored.
 void make_field(Field* field, const std::vector<float>& scales,
                 const std::vector<int64_t>& resolutions, const std::vector<int64_t>& sizes,
-                int features, F32In<-1> values, F32In<-1> nets, std::array<float, 3> lo,
+                int features, Table values, F32In<-1> nets, std::array<float, 3> lo,
                 std::array<float, 3> hi, float density_scale) {
   const size_t n = scales.size();
   require(n >= 1 && n <= kMaxLevels && features >= 1 && n * features <= kMaxEncoded &&
@@ -59,6 +61,10 @@ void make_field(Field* field, const std::vector<float>& scales,
   const NetSizes stored(view.n_padded);
   require(values.size() == offset * features && rows(nets) == stored.total,
           "Field: sizes of table or nets differ from the grid's");
+  const nb::dlpack::dtype type = values.dtype();
+  require(type.code == uint8_t(nb::dlpack::dtype_code::Float) && type.lanes == 1 &&
+              (type.bits == 32 || type.bits == 16),
+          "Field: the table is neither float32 nor float16");
   for (int d = 0; d < 3; ++d) {
     view.lo[d] = lo[d];
     view.inverse_extent[d] = 1.0f / (hi[d] - lo[d]);
@@ -66,7 +72,13 @@ void make_field(Field* field, const std::vector<float>& scales,
   view.density_scale = density_scale;
   new (field) Field;
   field->view = view;
-  field->table = copied(values);
+  if (values.dtype() == nb::dtype<float>()) {
+    const auto* first = static_cast<const float*>(values.data());
+    field->table.assign(first, first + values.size());
+  } else {
+    const auto* first = static_cast<const uint16_t*>(values.data());
+    field->half_table.assign(first, first + values.size());
+  }
   field->nets = copied(nets);
   field->folded_colour0.resize(kHidden * kColourIn);
   fold_colour0(field->nets.data() + stored.density0 + stored.density1,
@@ -77,6 +89,7 @@ void make_field(Field* field, const std::vector<float>& scales,
 class Trainer {
  public:
   explicit Trainer(const Field& initial) : field_(initial) {
+    require(initial.half_table.empty(), "Trainer: the field's table is not float32");
     field_.bind_pointers();
     for (auto* moments : {&nets_first_, &nets_second_, &nets_gradient_})
       moments->assign(field_.nets.size(), 0.0f);

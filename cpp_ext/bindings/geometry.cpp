@@ -7,6 +7,9 @@ namespace {
 
 using Points = F32In<-1, 3>;
 using PointsOut = F32Out<-1, 3>;
+// Of every pose of a batch
+using BatchIn = F32In<-1, -1, 3>;
+using BatchOut = F32Out<-1, -1, 3>;
 using Faces = I32In<-1, 3>;
 using FaceIds = I32In<-1, -1>;
 using Barycentric = F32In<-1, -1, 3>;
@@ -32,37 +35,44 @@ void rodrigues(Points rotvec, F32Out<-1, 3, 3> out) {
   table().rodrigues(rotvec.data(), rows(rotvec), out.data());
 }
 
-void joint_transforms(Points rotations, Points joints, I32In<-1> parents, F32Out<-1, 3, 4> out,
-                      PointsOut posed) {
-  const int64_t n = rows(rotations);
-  require(rows(joints) == n && rows(parents) == n && rows(out) == n && rows(posed) == n,
+void joint_transforms(BatchIn rotations, Points joints, I32In<-1> parents, F32Out<-1, -1, 3, 4> out,
+                      BatchOut posed) {
+  const int64_t poses = rows(rotations), n = columns(rotations);
+  require(rows(out) == poses && rows(posed) == poses && rows(joints) == n && rows(parents) == n &&
+              columns(out) == n && columns(posed) == n,
           "joint_transforms: lengths differ");
   for (int64_t j = 0; j < n; ++j) {
     require(parents.data()[j] < j, "joint_transforms: a parent follows its child");
   }
   Release release;
-  table().joint_transforms(rotations.data(), joints.data(), parents.data(), n, out.data(),
-                           posed.data());
+  for (int64_t pose = 0; pose < poses; ++pose) {
+    table().joint_transforms(rotations.data() + 3 * n * pose, joints.data(), parents.data(), n,
+                             out.data() + 12 * n * pose, posed.data() + 3 * n * pose);
+  }
 }
 
-void pose_offsets(Points rotations, F32In<-1, 3, -1> posedirs, int threads, PointsOut out) {
-  const int64_t joints = rows(rotations);
+void pose_offsets(BatchIn rotations, F32In<-1, 3, -1> posedirs, int threads, BatchOut out) {
+  const int64_t poses = rows(rotations), joints = columns(rotations);
   require(joints >= 1 && static_cast<int64_t>(posedirs.shape(2)) == 9 * (joints - 1) &&
-              rows(out) == rows(posedirs),
+              rows(out) == poses && columns(out) == rows(posedirs),
           "pose_offsets: shapes differ");
   Release release;
-  table().pose_offsets(rotations.data(), joints, posedirs.data(), rows(posedirs), threads,
+  table().pose_offsets(rotations.data(), poses, joints, posedirs.data(), rows(posedirs), threads,
                        out.data());
 }
 
-void skin(Points vertices, F32In<-1, 3, 4> transforms, I32In<-1, 4> ids, F32In<-1, 4> weights,
-          int threads, PointsOut out) {
-  const int64_t n = rows(vertices);
-  require(rows(ids) == n && rows(weights) == n && rows(out) == n, "skin: lengths differ");
+void skin(BatchIn vertices, F32In<-1, -1, 3, 4> transforms, I32In<-1, 4> ids, F32In<-1, 4> weights,
+          int threads, BatchOut out) {
+  const int64_t poses = rows(vertices), n = columns(vertices), bones = columns(transforms);
+  require(rows(transforms) == poses && rows(out) == poses && columns(out) == n && rows(ids) == n &&
+              rows(weights) == n,
+          "skin: lengths differ");
   Release release;
-  require_indices(ids.data(), 4 * n, rows(transforms), "skin: bone id out of range");
-  table().skin(vertices.data(), n, transforms.data(), ids.data(), weights.data(), threads,
-               out.data());
+  require_indices(ids.data(), 4 * n, bones, "skin: bone id out of range");
+  for (int64_t pose = 0; pose < poses; ++pose) {
+    table().skin(vertices.data() + 3 * n * pose, n, transforms.data() + 12 * bones * pose,
+                 ids.data(), weights.data(), threads, out.data() + 3 * n * pose);
+  }
 }
 
 void inverse_maps(F32In<-1, 3, 4> target, Points offsets_target, F32In<-1, 3, 4> canonical,
@@ -79,13 +89,15 @@ void inverse_maps(F32In<-1, 3, 4> target, Points offsets_target, F32In<-1, 3, 4>
                        out.data());
 }
 
-void vertex_normals(Points vertices, Faces faces, int threads, PointsOut out) {
-  require(rows(out) == rows(vertices), "vertex_normals: lengths differ");
+void vertex_normals(BatchIn vertices, Faces faces, int threads, BatchOut out) {
+  const int64_t poses = rows(vertices), n = columns(vertices);
+  require(rows(out) == poses && columns(out) == n, "vertex_normals: lengths differ");
   Release release;
-  require_indices(faces.data(), 3 * rows(faces), rows(vertices),
-                  "vertex_normals: face index out of range");
-  table().vertex_normals(vertices.data(), rows(vertices), faces.data(), rows(faces), threads,
-                         out.data());
+  require_indices(faces.data(), 3 * rows(faces), n, "vertex_normals: face index out of range");
+  for (int64_t pose = 0; pose < poses; ++pose) {
+    table().vertex_normals(vertices.data() + 3 * n * pose, n, faces.data(), rows(faces), threads,
+                           out.data() + 3 * n * pose);
+  }
 }
 
 void rasterize(const CameraView& camera, Points vertices, Faces faces, int threads,
@@ -148,12 +160,16 @@ void sample_texture(FaceIds face_id, Barycentric barycentric, F32In<-1, 2> uv, F
   }
 }
 
-void shade_normals(const CameraView& camera, FaceIds face_id, Barycentric barycentric, Faces faces,
-                   Points normals, int threads, F32Out<-1, -1, 3> out) {
+void render_normals(const CameraView& camera, Points vertices, Faces faces, int threads,
+                    F32Out<-1, -1, 3> out, Array<bool, nb::shape<-1, -1>> mask) {
+  const size_t h = camera.height, w = camera.width;
+  require(out.shape(0) == h && out.shape(1) == w && mask.shape(0) == h && mask.shape(1) == w,
+          "render_normals: picture sizes differ");
   Release release;
-  const int64_t pixels = check_raster(face_id, barycentric, faces, rows(normals), out);
-  table().shade_normals(camera, face_id.data(), barycentric.data(), pixels, faces.data(),
-                        normals.data(), threads, out.data());
+  require_indices(faces.data(), 3 * rows(faces), rows(vertices),
+                  "render_normals: face index out of range");
+  table().render_normals(camera, vertices.data(), rows(vertices), faces.data(), rows(faces),
+                         threads, out.data(), mask.data());
 }
 
 }  // namespace
@@ -185,9 +201,8 @@ void bind_geometry(nb::module_& m) {
   m.def("sample_texture_u8", &sample_texture<uint8_t>, "face_id"_a.noconvert(),
         "barycentric"_a.noconvert(), "uv"_a.noconvert(), "uv_faces"_a.noconvert(),
         "texture"_a.noconvert(), "threads"_a, "out"_a.noconvert());
-  m.def("shade_normals", &shade_normals, "camera"_a, "face_id"_a.noconvert(),
-        "barycentric"_a.noconvert(), "faces"_a.noconvert(), "normals"_a.noconvert(), "threads"_a,
-        "out"_a.noconvert());
+  m.def("render_normals", &render_normals, "camera"_a, "vertices"_a.noconvert(),
+        "faces"_a.noconvert(), "threads"_a, "out"_a.noconvert(), "mask"_a.noconvert());
 }
 
 }  // namespace gas_rt

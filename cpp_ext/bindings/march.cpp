@@ -104,6 +104,15 @@ void composite(Array<const int64_t, nb::ndim<1>> offsets, F32In<-1> delta, F32In
                     rgb.data(), alpha.data());
 }
 
+void upsample(F32In<-1, -1, -1> picture, int threads, F32Out<-1, -1, -1> out) {
+  require((out.shape(0) + 1) / 2 == picture.shape(0) &&
+              (out.shape(1) + 1) / 2 == picture.shape(1) && out.shape(2) == picture.shape(2),
+          "upsample: sizes differ");
+  Release release;
+  table().upsample(picture.data(), rows(out), int64_t(out.shape(1)), int64_t(out.shape(2)), threads,
+                   out.data());
+}
+
 }  // namespace
 
 void bind_march(nb::module_& m) {
@@ -114,6 +123,8 @@ void bind_march(nb::module_& m) {
   m.def("composite", &composite, nb::arg("offsets").noconvert(), nb::arg("delta").noconvert(),
         nb::arg("sigma").noconvert(), nb::arg("colour").noconvert(), nb::arg("threads"),
         nb::arg("rgb").noconvert(), nb::arg("alpha").noconvert());
+  m.def("upsample", &upsample, nb::arg("picture").noconvert(), nb::arg("threads"),
+        nb::arg("out").noconvert());
   nb::class_<SampleList>(m, "SampleList")
       .def(nb::init<const ShellIndex&, const CameraView&, std::optional<I32In<-1, 2>>, int, int>(),
            nb::arg("shell"), nb::arg("camera"), nb::arg("pixels").none(), nb::arg("samples"),

@@ -8,11 +8,10 @@
 
 #include "gas_rt/lanes.h"
 #include "gas_rt/shell.h"
+#include "gas_rt/shell_cube.h"
 #include "gas_rt/vec.h"
 
 namespace gas_rt::GAS_RT_ISA {
-
-constexpr float kFarM = 1e18f;  // its square is still a float
 
 GAS_RT_HD size_t groups_of(size_t n) { return (n + kLanes - 1) / kLanes; }
 
@@ -39,48 +38,6 @@ struct Candidates {
 
 GAS_RT_HD Floats group_of(const std::vector<float>& values, size_t group) {
   return load_lanes(values.data() + group * kLanes);
-}
-
-struct Cube {
-  Vec3f centre;
-  float width;
-};
-
-struct Reach {
-  float radius_m;
-  float rounding_m;  // of a coordinate, at its distance from the origin
-};
-
-// The margins that keep rounding from dropping a vertex that a query could call nearest: a point's
-// leaf and its distances are both rounded.
-struct Margins {
-  float width, half, reach_sq, slack;
-
-  Margins(float cube_width, const Reach& reach)
-      : width(1.001f * cube_width + 2.0f * reach.rounding_m),
-        half(0.5f * width),
-        reach_sq(reach.radius_m * reach.radius_m),
-        slack(1e-6f * (reach_sq + width * width)) {
-    reach_sq += slack;
-  }
-};
-
-// Whether candidates can be the nearest vertex within the radius to some point of a cube with
-// centre c. Here u is the candidate nearest to c. |p - v|^2 - |p - u|^2 is linear in p, and in the
-// cube it falls below its value at c by at most width * |v - u|_1: where even that leaves v farther
-// than u, v is never nearest. One of the sides (cubes or candidates) is eight different ones.
-GAS_RT_HD Ints can_be_nearest(const Floats* c, const Floats* v, const Floats* u, Floats u_distance,
-                              const Margins& margins) {
-  Floats distance{}, apart{}, outside_sq{};
-  for (int axis = 0; axis < 3; ++axis) {
-    const Floats away = magnitude(v[axis] - c[axis]);
-    const Floats outside = larger(away - margins.half, Floats{});
-    distance += away * away;
-    apart += magnitude(v[axis] - u[axis]);
-    outside_sq += outside * outside;
-  }
-  return (distance <= u_distance + margins.slack + margins.width * apart) &
-         (outside_sq <= all(margins.reach_sq));
 }
 
 GAS_RT_HD Floats distance_sq(const Floats* a, const Floats* b) {

@@ -52,7 +52,12 @@ inline void find_corners(const GridLevel& level, const float (*position)[kBlock]
   }
 }
 
-inline void gather4(const float* table, const Corners& corners, float (*out)[kBlock]) {
+inline float widened(float value) { return value; }
+inline float widened(uint16_t half) { return half_to_float(half); }
+
+// Entry is float, or uint16_t for halves.
+template <typename Entry>
+inline void gather4(const Entry* table, const Corners& corners, float (*out)[kBlock]) {
   for (int s = 0; s < kBlock; s += 4) {
     F4 row[4];
     for (int q = 0; q < 4; ++q) {
@@ -61,25 +66,27 @@ inline void gather4(const float* table, const Corners& corners, float (*out)[kBl
         sum += load4(table + 4ull * corners.index[c][s + q]) * corners.weight[c][s + q];
       row[q] = sum;
     }
-    const F4 a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
-    const F4 b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-    const F4 c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
-    const F4 d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-    store4(out[0] + s, __builtin_shufflevector(a, b, 0, 1, 4, 5));
-    store4(out[1] + s, __builtin_shufflevector(a, b, 2, 3, 6, 7));
-    store4(out[2] + s, __builtin_shufflevector(c, d, 0, 1, 4, 5));
-    store4(out[3] + s, __builtin_shufflevector(c, d, 2, 3, 6, 7));
+    const F4 a = shuffle4<0, 4, 1, 5>(row[0], row[1]);
+    const F4 b = shuffle4<0, 4, 1, 5>(row[2], row[3]);
+    const F4 c = shuffle4<2, 6, 3, 7>(row[0], row[1]);
+    const F4 d = shuffle4<2, 6, 3, 7>(row[2], row[3]);
+    store4(out[0] + s, shuffle4<0, 1, 4, 5>(a, b));
+    store4(out[1] + s, shuffle4<2, 3, 6, 7>(a, b));
+    store4(out[2] + s, shuffle4<0, 1, 4, 5>(c, d));
+    store4(out[3] + s, shuffle4<2, 3, 6, 7>(c, d));
   }
 }
 
-inline void gather(const float* table, int n_features, const Corners& corners,
+template <typename Entry>
+inline void gather(const Entry* table, int n_features, const Corners& corners,
                    float (*out)[kBlock]) {
   if (n_features == 4) return gather4(table, corners, out);
   for (int f = 0; f < n_features; ++f)
     for (int s = 0; s < kBlock; ++s) {
       float sum = 0.0f;
       for (int c = 0; c < 8; ++c)
-        sum += table[uint64_t(n_features) * corners.index[c][s] + f] * corners.weight[c][s];
+        sum +=
+            widened(table[uint64_t(n_features) * corners.index[c][s] + f]) * corners.weight[c][s];
       out[f][s] = sum;
     }
 }
@@ -89,8 +96,11 @@ inline void encode(const FieldView& field, FieldBlock& b) {
   for (int l = 0; l < field.n_levels; ++l) {
     const GridLevel& level = field.levels[l];
     find_corners(level, b.position, b.corners);
-    gather(field.table + level.offset * n_features, n_features, b.corners,
-           b.encoded + l * n_features);
+    float (*out)[kBlock] = b.encoded + l * n_features;
+    if (field.half_table)
+      gather(field.half_table + level.offset * n_features, n_features, b.corners, out);
+    else
+      gather(field.table + level.offset * n_features, n_features, b.corners, out);
   }
   for (int c = field.n_levels * n_features; c < field.n_padded; ++c)
     std::memset(b.encoded[c], 0, sizeof b.encoded[c]);
@@ -133,13 +143,6 @@ inline void evaluate_colour(const FieldView& field, FieldBlock& b) {
   dense<false>(field.colour1, 4, kHidden, b.hidden1, b.logits);
   for (int c = 0; c < 3; ++c)
     for (int s = 0; s < kBlock; s += kLanes) store(b.rgb[c] + s, vsigmoid(load(b.logits[c] + s)));
-}
-
-// Points outside the box are evaluated on its surface: addresses stay inside the table. Written so
-// that NaN, which a map of huge entries can make, is on the surface too.
-inline float normalised(const FieldView& field, int axis, float metres) {
-  const float u = (metres - field.lo[axis]) * field.inverse_extent[axis];
-  return u > 0.0f ? (u < 1.0f ? u : 1.0f) : 0.0f;
 }
 
 // Fills a block from `count` rows of points [count, 3] and directions, which may be null.

@@ -57,15 +57,15 @@ inline void to_rows(const float (*in)[kBlock], int n, int stride, float* out) {
     for (int s = 0; s < kBlock; s += 4) {
       F4 x[4];
       for (int q = 0; q < 4; ++q) x[q] = c + q < n ? load4(in[c + q] + s) : F4{};
-      const F4 lo01 = __builtin_shufflevector(x[0], x[1], 0, 4, 1, 5);
-      const F4 lo23 = __builtin_shufflevector(x[2], x[3], 0, 4, 1, 5);
-      const F4 hi01 = __builtin_shufflevector(x[0], x[1], 2, 6, 3, 7);
-      const F4 hi23 = __builtin_shufflevector(x[2], x[3], 2, 6, 3, 7);
+      const F4 lo01 = shuffle4<0, 4, 1, 5>(x[0], x[1]);
+      const F4 lo23 = shuffle4<0, 4, 1, 5>(x[2], x[3]);
+      const F4 hi01 = shuffle4<2, 6, 3, 7>(x[0], x[1]);
+      const F4 hi23 = shuffle4<2, 6, 3, 7>(x[2], x[3]);
       float* p = out + s * stride + c;
-      store4(p, __builtin_shufflevector(lo01, lo23, 0, 1, 4, 5));
-      store4(p + stride, __builtin_shufflevector(lo01, lo23, 2, 3, 6, 7));
-      store4(p + 2 * stride, __builtin_shufflevector(hi01, hi23, 0, 1, 4, 5));
-      store4(p + 3 * stride, __builtin_shufflevector(hi01, hi23, 2, 3, 6, 7));
+      store4(p, shuffle4<0, 1, 4, 5>(lo01, lo23));
+      store4(p + stride, shuffle4<2, 3, 6, 7>(lo01, lo23));
+      store4(p + 2 * stride, shuffle4<0, 1, 4, 5>(hi01, hi23));
+      store4(p + 3 * stride, shuffle4<2, 3, 6, 7>(hi01, hi23));
     }
 }
 

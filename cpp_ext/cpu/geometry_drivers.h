@@ -11,7 +11,7 @@ namespace gas_rt::GAS_RT_ISA {
 void rodrigues_all(const float* rotvec, int64_t n, float* out);
 void joint_transforms(const float* rotations, const float* joints, const int32_t* parents,
                       int64_t n_joints, float* transforms, float* posed_joints);
-void pose_offsets(const float* rotations, int64_t n_joints, const float* posedirs,
+void pose_offsets(const float* rotations, int64_t n_poses, int64_t n_joints, const float* posedirs,
                   int64_t n_vertices, int threads, float* out);
 void skin(const float* vertices, int64_t n_vertices, const float* transforms,
           const int32_t* bone_ids, const float* bone_weights, int threads, float* out);
@@ -31,8 +31,7 @@ void sample_texture(const int32_t* face_id, const float* barycentric, int64_t pi
                     const float* uv, const int32_t* uv_faces, const Texel* texture,
                     int64_t texture_height, int64_t texture_width, int64_t channels, int threads,
                     float* out);
-void shade_normals(const CameraView& camera, const int32_t* face_id, const float* barycentric,
-                   int64_t pixels, const int32_t* faces, const float* normals, int threads,
-                   float* out);
+void render_normals(const CameraView& camera, const float* vertices, int64_t n_vertices,
+                    const int32_t* faces, int64_t n_faces, int threads, float* out, bool* mask);
 
 }  // namespace gas_rt::GAS_RT_ISA

@@ -3,18 +3,19 @@
 #include "field_block.h"
 #include "gas_rt/march_table.h"
 #include "gas_rt/thread_pool.h"
+#include "lattice_walk.h"
 #include "march_samples.h"
+#include "upsample.h"
 
 namespace gas_rt {
 namespace GAS_RT_ISA {
 namespace {
 
 constexpr int kTile = 16;     // pixels
-constexpr int kPerRound = 2;  // samples a ray may add before the others have their turn
+constexpr int kPerRound = 3;  // samples a ray may add before the others have their turn
 
 struct TileRay {
-  Ray ray;
-  int next;  // lattice index
+  WalkedRay walked;
   float transmitted;
   float rgb[3];
 };
@@ -23,9 +24,13 @@ class TileMarch {
  public:
   TileMarch(const ShellView& shell, const FieldView& field, const OccupancyView& occupancy,
             const MarchSettings& settings)
-      : shell_(shell), field_(field), occupancy_(occupancy), settings_(settings) {}
+      : shell_(shell),
+        field_(field),
+        occupancy_(occupancy),
+        settings_(settings),
+        walk_(shell, settings.samples) {}
 
-  void add(const Ray& ray) { rays_[n_rays_++] = {ray, 0, 1.0f, {0.0f, 0.0f, 0.0f}}; }
+  void add(const Ray& ray) { rays_[n_rays_++] = {walk_.start(ray), 1.0f, {0.0f, 0.0f, 0.0f}}; }
   const TileRay& result(int index) const { return rays_[index]; }
 
   void run() {
@@ -42,34 +47,47 @@ class TileMarch {
       }
       n_alive = kept;
     }
+    place_found();
     flush();
   }
 
  private:
-  // Queues up to `limit` samples of a ray; false if it has no more.
+  // Takes up to `limit` samples of a ray; false if it has no more.
   bool advance(TileRay& ray, int index, int limit) {
-    const int samples = settings_.samples;
-    while (ray.next < samples) {
-      if (limit == 0) return true;
-      const int k = ray.next++;
-      const Vec3f point = sample_at(ray.ray, k);
-      const int32_t id = nearest_vertex(shell_, point);
-      if (id < 0) continue;
-      const Vec3f canonical = to_canonical(shell_, id, point);
+    for (; limit > 0; --limit) {
+      Vec3f point;
+      if (!walk_.advance(ray.walked, &lattice_index_[n_found_], &point, &leaf_[n_found_])) {
+        return false;
+      }
+      store3(point_ + 3 * n_found_, point);
+      found_owner_[n_found_] = index;
+      if (++n_found_ == kPointBlock) place_found();
+    }
+    return true;
+  }
+
+  // Carries the samples found to canonical space and queues those that may hold density.
+  void place_found() {
+    int32_t vertex[kPointBlock];
+    nearest_in_leaves(shell_, leaf_, point_, n_found_, vertex);
+    for (int i = 0; i < n_found_; ++i) {
+      if (vertex[i] < 0) continue;
+      const Vec3f canonical = to_canonical(shell_, vertex[i], load3(point_ + 3 * i));
       const float u[3] = {normalised(field_, 0, canonical.x), normalised(field_, 1, canonical.y),
                           normalised(field_, 2, canonical.z)};
       if (!occupied(occupancy_, u)) continue;
-      const Vec3f direction = normalized_or_zero(direction_to_canonical(shell_, id, ray.ray.step));
+      const Ray& ray = rays_[found_owner_[i]].walked.ray;
+      const Vec3f direction =
+          normalized_or_zero(direction_to_canonical(shell_, vertex[i], ray.step));
       for (int d = 0; d < 3; ++d) block_.position[d][n_queued_] = u[d];
       block_.colour_in[kGeometry][n_queued_] = direction.x;
       block_.colour_in[kGeometry + 1][n_queued_] = direction.y;
       block_.colour_in[kGeometry + 2][n_queued_] = direction.z;
-      delta_[n_queued_] = delta_at(ray.ray, k, samples);
-      owner_[n_queued_] = index;
+      delta_[n_queued_] = delta_at(ray, lattice_index_[i], settings_.samples);
+      owner_[n_queued_] = found_owner_[i];
       if (++n_queued_ == kBlock) flush();
-      --limit;
     }
-    return false;
+    n_found_ = 0;
   }
 
   void flush() {
@@ -99,8 +117,15 @@ class TileMarch {
   const FieldView& field_;
   const OccupancyView& occupancy_;
   const MarchSettings& settings_;
+  LatticeWalk walk_;
   TileRay rays_[kTile * kTile];
   int n_rays_ = 0;
+  // Samples in leaves that list vertices.
+  ShellLeaf leaf_[kPointBlock];
+  float point_[3 * kPointBlock];
+  int lattice_index_[kPointBlock], found_owner_[kPointBlock];
+  int n_found_ = 0;
+  // Samples the field is to be evaluated at.
   FieldBlock block_;
   alignas(64) float delta_[kBlock];
   int owner_[kBlock];
@@ -148,7 +173,7 @@ void render(const ShellView& shell, const FieldView& field, const CameraView& ca
 }  // namespace
 
 const MarchTable& march_table() {
-  static const MarchTable table = {render, find_samples, fill_samples, composite};
+  static const MarchTable table = {render, find_samples, fill_samples, composite, upsample};
   return table;
 }
 

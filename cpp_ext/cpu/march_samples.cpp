@@ -1,6 +1,9 @@
 #include "march_samples.h"
 
+#include <algorithm>
+
 #include "gas_rt/thread_pool.h"
+#include "lattice_walk.h"
 
 namespace gas_rt {
 namespace GAS_RT_ISA {
@@ -15,22 +18,44 @@ bool ray_of(const RayBundle& bundle, const CameraView& camera, const int32_t* pi
   return make_ray(bundle, column, row, ray);
 }
 
+// Fills ids [samples] with the nearest vertices, or kNoVertex; returns how many are in the shell.
+int32_t find_on_ray(const ShellView& shell, const LatticeWalk& walk, const Ray& ray, int32_t* ids,
+                    int samples) {
+  std::fill(ids, ids + samples, kNoVertex);
+  WalkedRay walked = walk.start(ray);
+  ShellLeaf leaf[kPointBlock];
+  float points[3 * kPointBlock];
+  int32_t vertex[kPointBlock];
+  int k[kPointBlock], n = 0;
+  int32_t count = 0;
+  for (bool more = true; more;) {
+    Vec3f point;
+    more = walk.advance(walked, &k[n], &point, &leaf[n]);
+    if (more) store3(points + 3 * n++, point);
+    if (n < kPointBlock && more) continue;
+    nearest_in_leaves(shell, leaf, points, n, vertex);
+    for (int i = 0; i < n; ++i) {
+      ids[k[i]] = vertex[i];
+      count += vertex[i] >= 0;
+    }
+    n = 0;
+  }
+  return count;
+}
+
 }  // namespace
 
 void find_samples(const ShellView& shell, const CameraView& camera, const int32_t* pixels,
                   int64_t rays, const MarchSettings& settings, int32_t* ids, int32_t* counts) {
   const int samples = settings.samples;
   const RayBundle bundle = make_bundle(camera, shell, samples);
+  const LatticeWalk walk(shell, samples);
   parallel_ranges(rays, kGrain, settings.threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
       Ray ray;
       counts[i] = 0;
       if (!ray_of(bundle, camera, pixels, i, ray)) continue;  // its ids are never read
-      for (int k = 0; k < samples; ++k) {
-        const int32_t id = nearest_vertex(shell, sample_at(ray, k));
-        ids[i * samples + k] = id;
-        counts[i] += id >= 0;
-      }
+      counts[i] = find_on_ray(shell, walk, ray, ids + i * samples, samples);
     }
   });
 }

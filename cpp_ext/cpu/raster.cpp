@@ -1,57 +1,13 @@
-#include "gas_rt/raster.h"
-
 #include <algorithm>
-#include <limits>
-#include <vector>
 
 #include "gas_rt/thread_pool.h"
 #include "geometry_drivers.h"
+#include "screen_mesh.h"
 
 namespace gas_rt::GAS_RT_ISA {
 namespace {
 
-constexpr int64_t kVerticesPerTask = 4096;
-constexpr int64_t kFacesPerTask = 2048;
 constexpr int64_t kPixelsPerTask = 4096;
-constexpr int32_t kBandsPerThread = 4;  // bands differ in work; more of them even it out
-
-struct Target {
-  int32_t* face_id;
-  float* barycentric;
-  float* depth;
-};
-
-void load_corners(const std::vector<Vec3f>& vertices, const int32_t* face, Vec3f* corner) {
-  for (int i = 0; i < 3; ++i) corner[i] = vertices[face[i]];
-}
-
-// Draws rows [y0, y1] of one triangle. Of equal depths the first face drawn stays.
-void draw_triangle(const TriangleEdges& edges, const PixelBounds& bounds, int32_t y0, int32_t y1,
-                   int32_t width, int32_t face, const Target& target) {
-  for (int32_t y = y0; y <= y1; ++y) {
-    const double py = y + 0.5;
-    double row[3];
-    for (int i = 0; i < 3; ++i) row[i] = edges.b[i] * py + edges.c[i];
-    for (int32_t x = bounds.x0; x <= bounds.x1; ++x) {
-      const double px = x + 0.5;
-      const double e0 = edges.a[0] * px + row[0];
-      const double e1 = edges.a[1] * px + row[1];
-      const double e2 = edges.a[2] * px + row[2];
-      if (!(inside_edge(e0, edges.owns[0]) && inside_edge(e1, edges.owns[1]) &&
-            inside_edge(e2, edges.owns[2]))) {
-        continue;
-      }
-      const double scale = 1.0 / (e0 + e1 + e2);
-      const double b0 = e0 * scale, b1 = e1 * scale, b2 = e2 * scale;
-      const float z = static_cast<float>(b0 * edges.z[0] + b1 * edges.z[1] + b2 * edges.z[2]);
-      const int64_t pixel = static_cast<int64_t>(y) * width + x;
-      if (!(z >= kNearPlaneM && z < target.depth[pixel])) continue;
-      target.depth[pixel] = z;
-      target.face_id[pixel] = face;
-      store3(target.barycentric + 3 * pixel, Vec3d{b0, b1, b2});
-    }
-  }
-}
 
 template <typename Texel>
 GAS_RT_HD float texel_value(Texel t);
@@ -84,41 +40,27 @@ GAS_RT_HD Tap texture_tap(float s, int64_t size) {
 void rasterize(const CameraView& camera, const float* vertices, int64_t n_vertices,
                const int32_t* faces, int64_t n_faces, int threads, int32_t* face_id,
                float* barycentric, float* depth) {
-  std::vector<Vec3f> seen(n_vertices);
-  parallel_ranges(n_vertices, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t v = begin; v < end; ++v) {
-      seen[v] = world_to_camera(camera, load3(vertices + 3 * v));
-    }
-  });
-  std::vector<PixelBounds> bounds(n_faces);
-  parallel_ranges(n_faces, kFacesPerTask, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t f = begin; f < end; ++f) {
-      Vec3f corner[3];
-      load_corners(seen, faces + 3 * f, corner);
-      bounds[f] = triangle_bounds(camera, corner);
-    }
-  });
-  const Target target{face_id, barycentric, depth};
-  const int32_t bands = threads > 1 ? std::min(camera.height, threads * kBandsPerThread) : 1;
-  parallel_for(bands, threads, [&](int64_t band) {
-    const int32_t top = static_cast<int32_t>(band * camera.height / bands);
-    const int32_t bottom = static_cast<int32_t>((band + 1) * camera.height / bands) - 1;
-    const int64_t first = static_cast<int64_t>(top) * camera.width;
-    const int64_t last = static_cast<int64_t>(bottom + 1) * camera.width;
-    std::fill(face_id + first, face_id + last, -1);
-    std::fill(barycentric + 3 * first, barycentric + 3 * last, 0.0f);
-    std::fill(depth + first, depth + last, std::numeric_limits<float>::infinity());
-    for (int64_t f = 0; f < n_faces; ++f) {
-      const PixelBounds& box = bounds[f];
-      const int32_t y0 = std::max(box.y0, top), y1 = std::min(box.y1, bottom);
-      if (y1 < y0 || box.x1 < box.x0) continue;
-      Vec3f corner[3];
-      load_corners(seen, faces + 3 * f, corner);
-      TriangleEdges edges;
-      if (!setup_edges(camera, corner, &edges)) continue;
-      draw_triangle(edges, box, y0, y1, camera.width, static_cast<int32_t>(f), target);
-    }
-  });
+  const ScreenMesh mesh(camera, vertices, n_vertices, faces, n_faces, threads);
+  parallel_ranges(
+      mesh.bands(), mesh.bands_per_task(threads), threads, [&](int64_t begin, int64_t end) {
+        BandPixels pixels(camera.width);
+        for (int64_t band = begin; band < end; ++band) {
+          pixels.clear();
+          mesh.draw(band, pixels);
+          for (int32_t y = mesh.top(band); y < mesh.top(band + 1); ++y) {
+            const int64_t from = (y - mesh.top(band)) * pixels.stride();
+            const int64_t to = static_cast<int64_t>(y) * camera.width;
+            std::copy_n(pixels.face_id() + from, camera.width, face_id + to);
+            std::copy_n(pixels.depth() + from, camera.width, depth + to);
+            for (int32_t x = 0; x < camera.width; ++x) {
+              const bool seen = face_id[to + x] >= 0;
+              for (int i = 0; i < 3; ++i) {
+                barycentric[3 * (to + x) + i] = seen ? pixels.barycentric(i)[from + x] : 0.0f;
+              }
+            }
+          }
+        }
+      });
 }
 
 void interpolate(const int32_t* face_id, const float* barycentric, int64_t pixels,

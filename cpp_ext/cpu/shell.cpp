@@ -7,6 +7,7 @@
 #include "candidates.h"
 #include "gas_rt/shell_table.h"
 #include "gas_rt/thread_pool.h"
+#include "nearest_block.h"
 
 namespace gas_rt::GAS_RT_ISA {
 namespace {
@@ -256,12 +257,16 @@ void build_shell(const float* vertices, const float* maps, int64_t n_vertices, f
 void query_shell(const ShellView& shell, const float* points, int64_t n, int threads,
                  int32_t* vertex_id, float* canonical) {
   parallel_ranges(n, kPointsPerTask, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Vec3f p = load3(points + 3 * i);
-      const int32_t vertex = nearest_vertex(shell, p);
-      vertex_id[i] = vertex;
-      const Vec3f zero{0.0f, 0.0f, 0.0f};
-      store3(canonical + 3 * i, vertex == kNoVertex ? zero : to_canonical(shell, vertex, p));
+    int32_t vertex[kPointBlock];
+    for (int64_t first = begin; first < end; first += kPointBlock) {
+      const int count = static_cast<int>(std::min<int64_t>(kPointBlock, end - first));
+      nearest_vertices(shell, points + 3 * first, count, vertex);
+      std::copy_n(vertex, count, vertex_id + first);
+      for (int i = 0; i < count; ++i) {
+        const Vec3f p = load3(points + 3 * (first + i)), zero{0.0f, 0.0f, 0.0f};
+        store3(canonical + 3 * (first + i),
+               vertex[i] == kNoVertex ? zero : to_canonical(shell, vertex[i], p));
+      }
     }
   });
 }

@@ -10,6 +10,8 @@
 #include <immintrin.h>
 #endif
 
+#include "gas_rt/half.h"
+
 namespace gas_rt {
 namespace GAS_RT_ISA {
 
@@ -25,6 +27,8 @@ typedef float VF __attribute__((vector_size(kLanes * 4), aligned(kLanes * 4)));
 typedef int32_t VI __attribute__((vector_size(kLanes * 4), aligned(kLanes * 4)));
 typedef uint32_t VU __attribute__((vector_size(kLanes * 4), aligned(kLanes * 4)));
 typedef float F4 __attribute__((vector_size(16), aligned(16)));
+typedef int32_t I4 __attribute__((vector_size(16), aligned(16)));
+typedef uint32_t U4 __attribute__((vector_size(16), aligned(16)));
 
 inline VF load(const float* p) {
   VF v;
@@ -41,7 +45,30 @@ inline F4 load4(const float* p) {
   std::memcpy(&v, p, sizeof v);
   return v;
 }
+// Four halves; see half_to_float.
+inline F4 load4(const uint16_t* p) {
+#if defined(__F16C__)
+  return (F4)_mm_cvtph_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+#else
+  typedef uint16_t H4 __attribute__((vector_size(8)));
+  H4 half;
+  std::memcpy(&half, p, sizeof half);
+  const U4 wide = __builtin_convertvector(half, U4);
+  const F4 magnitude = (F4)((wide & 0x7fffu) << 13) * kHalfScale;
+  return (F4)((U4)magnitude | (wide & 0x8000u) << 16);
+#endif
+}
 inline void store4(float* p, F4 v) { std::memcpy(p, &v, sizeof v); }
+
+// Lanes of a (numbers 0..3) and b (4..7). Not __builtin_shufflevector alone: GCC has it from 12 on.
+template <int i, int j, int k, int l>
+inline F4 shuffle4(F4 a, F4 b) {
+#if defined(__clang__)
+  return __builtin_shufflevector(a, b, i, j, k, l);
+#else
+  return __builtin_shuffle(a, b, I4{i, j, k, l});
+#endif
+}
 
 // The compiler's vector extensions have no square root.
 inline VF vsqrt(VF x) {

@@ -42,48 +42,34 @@ void joint_transforms(const float* rotations, const float* joints, const int32_t
     rodrigues(rotations + 3 * j, local);
     double* g = world.data() + 12 * j;
     const Vec3d joint = to_double(load3(joints + 3 * j));
-    if (parents[j] < 0) {
-      for (int row = 0; row < 3; ++row) {
-        for (int column = 0; column < 3; ++column) g[4 * row + column] = local[3 * row + column];
-      }
-      g[3] = joint.x, g[7] = joint.y, g[11] = joint.z;
+    const int64_t parent = parents[j];
+    if (parent < 0) {
+      chain_joint(nullptr, local, joint, joint, g);
     } else {
-      const double* p = world.data() + 12 * parents[j];
-      const Vec3d step = joint - to_double(load3(joints + 3 * parents[j]));
-      for (int row = 0; row < 3; ++row) {
-        const double* a = p + 4 * row;
-        for (int column = 0; column < 3; ++column) {
-          g[4 * row + column] =
-              a[0] * local[column] + a[1] * local[3 + column] + a[2] * local[6 + column];
-        }
-        g[4 * row + 3] = a[0] * step.x + a[1] * step.y + a[2] * step.z + a[3];
-      }
+      chain_joint(world.data() + 12 * parent, local, joint, to_double(load3(joints + 3 * parent)),
+                  g);
     }
-    float* out = transforms + 12 * j;
-    for (int row = 0; row < 3; ++row) {
-      const double* a = g + 4 * row;
-      posed_joints[3 * j + row] = static_cast<float>(a[3]);
-      for (int column = 0; column < 3; ++column) {
-        out[4 * row + column] = static_cast<float>(a[column]);
-      }
-      out[4 * row + 3] =
-          static_cast<float>(a[3] - (a[0] * joint.x + a[1] * joint.y + a[2] * joint.z));
-    }
+    joint_transform(g, joint, transforms + 12 * j, posed_joints + 3 * j);
   }
 }
 
-void pose_offsets(const float* rotations, int64_t n_joints, const float* posedirs,
+void pose_offsets(const float* rotations, int64_t n_poses, int64_t n_joints, const float* posedirs,
                   int64_t n_vertices, int threads, float* out) {
-  const int64_t n_features = 9 * (n_joints - 1);
-  std::vector<float> features(n_features);
-  for (int64_t j = 1; j < n_joints; ++j) {
-    float* m = features.data() + 9 * (j - 1);
-    rodrigues(rotations + 3 * j, m);
-    m[0] -= 1.0f, m[4] -= 1.0f, m[8] -= 1.0f;
+  const int64_t n_features = 9 * (n_joints - 1), n_rows = 3 * n_vertices;
+  std::vector<float> features(n_poses * n_features);
+  for (int64_t pose = 0; pose < n_poses; ++pose) {
+    for (int64_t j = 1; j < n_joints; ++j) {
+      float* m = features.data() + n_features * pose + 9 * (j - 1);
+      rodrigues(rotations + 3 * (n_joints * pose + j), m);
+      m[0] -= 1.0f, m[4] -= 1.0f, m[8] -= 1.0f;
+    }
   }
-  parallel_ranges(3 * n_vertices, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
+  parallel_ranges(n_rows, kVerticesPerTask, threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      out[i] = dot_product(features.data(), posedirs + n_features * i, n_features);
+      const float* row = posedirs + n_features * i;
+      for (int64_t pose = 0; pose < n_poses; ++pose) {
+        out[n_rows * pose + i] = dot_product(features.data() + n_features * pose, row, n_features);
+      }
     }
   });
 }

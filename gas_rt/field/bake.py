@@ -114,7 +114,7 @@ TEACHER_SHARE, TRAINING_SHARE = 0.25, 0.65  # of a bake's time, for the progress
 
 def _as_stored(field: HashField) -> HashField:
     """The field after the rounding an avatar file gives it, so that both render alike."""
-    return HashField.from_arrays(field.config, field.arrays())
+    return HashField.from_arrays(field.config, field.halved().arrays())
 
 
 def shell_points(

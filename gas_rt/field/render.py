@@ -42,9 +42,10 @@ def render_baked(
     mode: RenderMode,
     samples: int,
     occupancy: Occupancy | None,
+    half_resolution: bool = False,
     threads: int,
 ) -> tuple[F32, F32]:
-    """As `render_exact`, from the hash grid."""
+    """As `render_exact`, from the hash grid; `half_resolution` as of `march`."""
     assert mode != "exact"
     return march(
         shell,
@@ -53,6 +54,7 @@ def render_baked(
         samples=samples,
         mode=mode,
         occupancy=occupancy if mode == "fast" else None,
+        half_resolution=half_resolution,
         threads=threads,
     )
 

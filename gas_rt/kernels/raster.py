@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.core import Camera, checked
+from gas_rt.core import Camera, as_array, checked
 from gas_rt.errors import ShapeError
 from gas_rt.kernels import twins
 from gas_rt.kernels._backend import (
@@ -39,6 +39,24 @@ class Raster:
     face_id: I32
     barycentric: F32
     depth: F32
+
+    def __post_init__(self) -> None:
+        size = as_array(self.face_id, "Raster.face_id").shape
+        wanted: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "face_id": (np.int32, size),
+            "barycentric": (np.float32, (*size, 3)),
+            "depth": (np.float32, size),
+        }
+        for name, (dtype, shape) in wanted.items():
+            # Not `checked`, which reads all values: a raster is made for every frame.
+            array = as_array(getattr(self, name), f"Raster.{name}")
+            if array.dtype != dtype or array.shape != shape or len(size) != 2:
+                shown = list(shape) if len(size) == 2 else "[H, W]"
+                raise ShapeError(
+                    f"Raster.{name}: expected {np.dtype(dtype)} {shown}, "
+                    f"got {array.dtype} {list(array.shape)}"
+                )
+            object.__setattr__(self, name, np.ascontiguousarray(array))
 
     @property
     def mask(self) -> NDArray[np.bool_]:
@@ -113,7 +131,7 @@ def sample_texture(
     """
     uv = checked(uv, "uv", shape=(None, 2))
     uv_faces = _checked_faces(raster, uv_faces, "uv_faces", uv, "uv")
-    texture = np.ascontiguousarray(texture)
+    texture = np.ascontiguousarray(as_array(texture, "texture"))
     if texture.ndim != 3 or texture.dtype not in (np.float32, np.uint8) or 0 in texture.shape:
         raise ShapeError(
             "texture: expected float32 or uint8 [h, w, C] with at least one texel, "

@@ -55,7 +55,7 @@ class PosedShell:
             try:
                 self._compiled = native.Shell(vertices, maps, self.radius_m, self.threads)
             except ValueError as error:
-                size = ", ".join(f"{s:.0f}" for s in self.hi - self.lo)
+                size = ", ".join(f"{s:.0f}" for s in self.hi.astype(np.float64) - self.lo)
                 away_m = float(np.abs([self.lo, self.hi]).max())
                 raise ShapeError(
                     f"vertices: they span ({size}) m, up to {away_m:.3g} m from the origin, too "

@@ -7,10 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.core import checked
+from gas_rt.core import as_array, checked
 from gas_rt.errors import ShapeError
 from gas_rt.kernels import twins
-from gas_rt.kernels._backend import check_indices, check_rows, check_threads, native, use_twins
+from gas_rt.kernels._backend import (
+    check_indices,
+    check_rows,
+    check_threads,
+    native,
+    stacked,
+    use_twins,
+)
 
 __all__ = ["inverse_maps", "joint_transforms", "pose_offsets", "rodrigues", "skin"]
 
@@ -33,7 +40,8 @@ def joint_transforms(rotations: F32, joints: F32, parents: Any) -> tuple[F32, F3
 
     Parameters
     ----------
-    rotations : [J, 3] axis-angle relative to the parent joint.
+    rotations : [J, 3] axis-angle relative to the parent joint; or [B, J, 3], a batch of poses,
+        and then the results have that axis too.
     joints : [J, 3] metres, at rest.
     parents : [J] index of each joint's parent, which stands before it; -1 for the root.
 
@@ -42,9 +50,9 @@ def joint_transforms(rotations: F32, joints: F32, parents: Any) -> tuple[F32, F3
     transforms : [J, 3, 4], each carries points from rest to the pose.
     posed_joints : [J, 3].
     """
-    rotations = checked(rotations, "rotations", shape=(None, 3))
-    joints = checked(joints, "joints", shape=(len(rotations), 3))
-    parents = checked(parents, "parents", shape=(len(rotations),), dtype=np.int32)
+    poses, batched = stacked(rotations, "rotations", shape=(None, 3))
+    joints = checked(joints, "joints", shape=(poses.shape[1], 3))
+    parents = checked(parents, "parents", shape=(len(joints),), dtype=np.int32)
     late = np.flatnonzero(parents >= np.arange(len(parents)))
     if len(late):
         joint = int(late[0])
@@ -52,12 +60,14 @@ def joint_transforms(rotations: F32, joints: F32, parents: Any) -> tuple[F32, F3
             f"parents: joint {joint} has parent {parents[joint]}; a parent must come before its "
             "child, sort the joints"
         )
+    transforms = np.empty((*poses.shape[:2], 3, 4), np.float32)
+    posed_joints = np.empty_like(poses)
     if use_twins():
-        return twins.joint_transforms(rotations, joints, parents)
-    transforms = np.empty((len(joints), 3, 4), np.float32)
-    posed_joints = np.empty_like(joints)
-    native.joint_transforms(rotations, joints, parents, transforms, posed_joints)
-    return transforms, posed_joints
+        for at, pose in enumerate(poses):
+            transforms[at], posed_joints[at] = twins.joint_transforms(pose, joints, parents)
+    else:
+        native.joint_transforms(poses, joints, parents, transforms, posed_joints)
+    return (transforms, posed_joints) if batched else (transforms[0], posed_joints[0])
 
 
 def pose_offsets(rotations: F32, posedirs: F32, *, threads: int = 1) -> F32:
@@ -65,28 +75,34 @@ def pose_offsets(rotations: F32, posedirs: F32, *, threads: int = 1) -> F32:
 
     Parameters
     ----------
-    rotations : [J, 3] axis-angle; the root's has no effect.
+    rotations : [J, 3] axis-angle; the root's has no effect. Or [B, J, 3], a batch of poses, for
+        offsets [B, V, 3]: `posedirs`, which takes longest to read, is read once.
     posedirs : [V, 3, 9 (J - 1)], one column per entry of the rotation matrices minus identity.
     """
-    rotations = checked(rotations, "rotations", shape=(None, 3))
-    posedirs = np.ascontiguousarray(posedirs)
-    features = 9 * (len(rotations) - 1)
+    poses, batched = stacked(rotations, "rotations", shape=(None, 3))
+    joints = poses.shape[1]
+    if joints == 0:
+        raise ShapeError("rotations: expected at least one joint, got none")
+    posedirs = np.ascontiguousarray(as_array(posedirs, "posedirs"))
+    features = 9 * (joints - 1)
     if posedirs.dtype != np.float32 or posedirs.ndim != 3 or posedirs.shape[1:] != (3, features):
         raise ShapeError(
-            f"posedirs: expected float32 [V, 3, {features}] for {len(rotations)} joints, "
+            f"posedirs: expected float32 [V, 3, {features}] for {joints} joints, "
             f"got {posedirs.dtype} {list(posedirs.shape)}"
         )
+    threads = check_threads(threads)
+    out = np.empty((len(poses), len(posedirs), 3), np.float32)
     if use_twins():
-        out = twins.pose_offsets(rotations, posedirs, threads=check_threads(threads))
+        for at, pose in enumerate(poses):
+            out[at] = twins.pose_offsets(pose, posedirs, threads=threads)
     else:
-        out = np.empty((len(posedirs), 3), np.float32)
-        native.pose_offsets(rotations, posedirs, check_threads(threads), out)
+        native.pose_offsets(poses, posedirs, threads, out)
     # posedirs has millions of entries and is the same at every call: any that is NaN or infinite
     # shows in the sums, which are few.
     if not np.isfinite(out).all():
         checked(posedirs, "posedirs", shape=(None, 3, features))
         raise ShapeError("posedirs: the offsets overflow; the values are not lengths in metres")
-    return out
+    return out if batched else out[0]
 
 
 def skin(
@@ -96,24 +112,30 @@ def skin(
 
     Parameters
     ----------
-    vertices : [V, 3] metres, at rest, pose offsets added.
-    transforms : [J, 3, 4] from `joint_transforms`.
+    vertices : [V, 3] metres, at rest, pose offsets added; or [B, V, 3] for a batch of poses.
+    transforms : [J, 3, 4] from `joint_transforms`; [B, J, 3, 4] for a batch.
     bone_ids, bone_weights : [V, 4]; weights are used as they are, not normalised.
 
     Returns
     -------
-    [V, 3] posed.
+    [V, 3] posed; [B, V, 3] of a batch.
     """
-    vertices = checked(vertices, "vertices", shape=(None, 3))
-    transforms = checked(transforms, "transforms", shape=(None, 3, 4))
-    bone_ids, bone_weights = _checked_bones(bone_ids, bone_weights, transforms)
-    check_rows(bone_ids, "bone_ids", vertices, "vertices")
+    rest, batched = stacked(vertices, "vertices", shape=(None, 3))
+    shape = (None, 3, 4)
+    if batched:
+        transforms = checked(transforms, "transforms", shape=(len(rest), *shape))
+    else:
+        transforms = checked(transforms, "transforms", shape=shape)[None]
+    bone_ids, bone_weights = _checked_bones(bone_ids, bone_weights, transforms.shape[1])
+    check_rows(bone_ids, "bone_ids", rows=rest.shape[1], like="vertices")
     threads = check_threads(threads)
+    out = np.empty_like(rest)
     if use_twins():
-        return twins.skin(vertices, transforms, bone_ids, bone_weights, threads=threads)
-    out = np.empty_like(vertices)
-    native.skin(vertices, transforms, bone_ids, bone_weights, threads, out)
-    return out
+        for at, (points, carried) in enumerate(zip(rest, transforms, strict=True)):
+            out[at] = twins.skin(points, carried, bone_ids, bone_weights, threads=threads)
+    else:
+        native.skin(rest, transforms, bone_ids, bone_weights, threads, out)
+    return out if batched else out[0]
 
 
 def inverse_maps(
@@ -145,7 +167,7 @@ def inverse_maps(
     """
     target = checked(target_transforms, "target_transforms", shape=(None, 3, 4))
     canonical = checked(canonical_transforms, "canonical_transforms", shape=(len(target), 3, 4))
-    bone_ids, bone_weights = _checked_bones(bone_ids, bone_weights, target)
+    bone_ids, bone_weights = _checked_bones(bone_ids, bone_weights, len(target))
     offsets = checked(target_offsets, "target_offsets", shape=(len(bone_ids), 3))
     canonical_offsets = checked(canonical_offsets, "canonical_offsets", shape=(len(bone_ids), 3))
     threads = check_threads(threads)
@@ -160,8 +182,8 @@ def inverse_maps(
     return out
 
 
-def _checked_bones(bone_ids: I32, bone_weights: F32, transforms: F32) -> tuple[I32, F32]:
+def _checked_bones(bone_ids: I32, bone_weights: F32, bones: int) -> tuple[I32, F32]:
     ids = checked(bone_ids, "bone_ids", shape=(None, 4), dtype=np.int32)
     weights = checked(bone_weights, "bone_weights", shape=(len(ids), 4))
-    check_indices(ids, "bone_ids", count=len(transforms), of="bones")
+    check_indices(ids, "bone_ids", count=bones, of="bones")
     return ids, weights

@@ -16,9 +16,9 @@ struct GeometryTable {
   // transforms [J, 3, 4], posed_joints [J, 3]
   void (*joint_transforms)(const float* rotations, const float* joints, const int32_t* parents,
                            int64_t n_joints, float* transforms, float* posed_joints);
-  // rotations [J, 3], posedirs [V, 3, 9 (J - 1)] -> out [V, 3]
-  void (*pose_offsets)(const float* rotations, int64_t n_joints, const float* posedirs,
-                       int64_t n_vertices, int threads, float* out);
+  // rotations [B, J, 3], posedirs [V, 3, 9 (J - 1)] -> out [B, V, 3]; posedirs is read once
+  void (*pose_offsets)(const float* rotations, int64_t n_poses, int64_t n_joints,
+                       const float* posedirs, int64_t n_vertices, int threads, float* out);
   // vertices [V, 3], transforms [J, 3, 4], bone_ids, bone_weights [V, 4] -> out [V, 3]
   void (*skin)(const float* vertices, int64_t n_vertices, const float* transforms,
                const int32_t* bone_ids, const float* bone_weights, int threads, float* out);
@@ -46,10 +46,10 @@ struct GeometryTable {
                             const float* uv, const int32_t* uv_faces, const uint8_t* texture,
                             int64_t texture_height, int64_t texture_width, int64_t channels,
                             int threads, float* out);
-  // normals [V, 3] in the world -> out [pixels, 3], the release's colours of the camera's normals
-  void (*shade_normals)(const CameraView& camera, const int32_t* face_id, const float* barycentric,
-                        int64_t pixels, const int32_t* faces, const float* normals, int threads,
-                        float* out);
+  // -> out [H, W, 3], the release's colours of the camera's normals, and mask [H, W]
+  void (*render_normals)(const CameraView& camera, const float* vertices, int64_t n_vertices,
+                         const int32_t* faces, int64_t n_faces, int threads, float* out,
+                         bool* mask);
 };
 
 GAS_RT_DECLARE_TABLE(GeometryTable, geometry_table)

@@ -11,7 +11,7 @@ namespace gas_rt {
 
 constexpr int32_t kLanes = 8;
 
-#if !defined(__CUDACC__)
+#if GAS_RT_LANES
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));

@@ -42,6 +42,9 @@ struct MarchTable {
   // offsets: [rays + 1]; rgb [rays, 3] premultiplied and alpha [rays] from the samples' values.
   void (*composite)(const int64_t* offsets, int64_t rays, const float* delta, const float* sigma,
                     const float* colour, int threads, float* rgb, float* alpha);
+  // in: [(height + 1) / 2, (width + 1) / 2, channels] -> out: [height, width, channels], bilinear.
+  void (*upsample)(const float* in, int64_t height, int64_t width, int64_t channels, int threads,
+                   float* out);
 };
 
 GAS_RT_DECLARE_TABLE(MarchTable, march_table)

@@ -54,33 +54,54 @@ GAS_RT_HD bool setup_edges(const CameraView& camera, const Vec3f* corner, Triang
 
 GAS_RT_HD bool inside_edge(double e, bool owns) { return e > 0.0 || (e == 0.0 && owns); }
 
-// The pixels whose centres the triangle may cover: its projection, cut at the near plane.
-GAS_RT_HD PixelBounds triangle_bounds(const CameraView& camera, const Vec3f* corner) {
-  constexpr double kSlackPx = 0.01;  // the projection is rounded, the edge functions decide
+// Where a point in front of the camera is seen, in pixels.
+struct Pixel {
+  double u, v;
+};
+
+GAS_RT_HD Pixel project(const CameraView& camera, double x, double y, double z) {
+  return {camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy};
+}
+
+struct PixelBox {
   double u0 = 1e30, v0 = 1e30, u1 = -1e30, v1 = -1e30;
-  const auto include = [&](double x, double y, double z) {
-    const double u = camera.fx * x / z + camera.cx, v = camera.fy * y / z + camera.cy;
-    u0 = u < u0 ? u : u0, u1 = u > u1 ? u : u1;
-    v0 = v < v0 ? v : v0, v1 = v > v1 ? v : v1;
-  };
-  for (int i = 0; i < 3; ++i) {
-    const Vec3d p = to_double(corner[i]), q = to_double(corner[(i + 1) % 3]);
-    const bool p_visible = p.z >= kNearPlaneM, q_visible = q.z >= kNearPlaneM;
-    if (p_visible) include(p.x, p.y, p.z);
-    if (p_visible != q_visible) {
-      const double s = (kNearPlaneM - p.z) / (q.z - p.z);
-      include(p.x + s * (q.x - p.x), p.y + s * (q.y - p.y), kNearPlaneM);
-    }
+
+  GAS_RT_HD void include(Pixel p) {
+    u0 = p.u < u0 ? p.u : u0, u1 = p.u > u1 ? p.u : u1;
+    v0 = p.v < v0 ? p.v : v0, v1 = p.v > v1 ? p.v : v1;
   }
+};
+
+// The pixels whose centres lie in the box.
+GAS_RT_HD PixelBounds pixels_in(const CameraView& camera, const PixelBox& box) {
+  constexpr double kSlackPx = 0.01;  // the projection is rounded, the edge functions decide
   // Written so that NaN bounds are empty ones.
-  if (!(u1 >= 0.0 && v1 >= 0.0 && u0 <= camera.width && v0 <= camera.height)) return {0, 0, -1, -1};
+  if (!(box.u1 >= 0.0 && box.v1 >= 0.0 && box.u0 <= camera.width && box.v0 <= camera.height)) {
+    return {0, 0, -1, -1};
+  }
   const auto pixel = [](double x, int32_t size) {
     return static_cast<int32_t>(x < 0.0 ? 0.0 : x > size - 1 ? size - 1 : x);
   };
-  return {pixel(std::ceil(u0 - 0.5 - kSlackPx), camera.width),
-          pixel(std::ceil(v0 - 0.5 - kSlackPx), camera.height),
-          u1 + kSlackPx < 0.5 ? -1 : pixel(std::floor(u1 - 0.5 + kSlackPx), camera.width),
-          v1 + kSlackPx < 0.5 ? -1 : pixel(std::floor(v1 - 0.5 + kSlackPx), camera.height)};
+  return {pixel(std::ceil(box.u0 - 0.5 - kSlackPx), camera.width),
+          pixel(std::ceil(box.v0 - 0.5 - kSlackPx), camera.height),
+          box.u1 + kSlackPx < 0.5 ? -1 : pixel(std::floor(box.u1 - 0.5 + kSlackPx), camera.width),
+          box.v1 + kSlackPx < 0.5 ? -1 : pixel(std::floor(box.v1 - 0.5 + kSlackPx), camera.height)};
+}
+
+// The pixels whose centres the triangle may cover: its projection, cut at the near plane.
+GAS_RT_HD PixelBounds triangle_bounds(const CameraView& camera, const Vec3f* corner) {
+  PixelBox box;
+  for (int i = 0; i < 3; ++i) {
+    const Vec3d p = to_double(corner[i]), q = to_double(corner[(i + 1) % 3]);
+    const bool p_visible = p.z >= kNearPlaneM, q_visible = q.z >= kNearPlaneM;
+    if (p_visible) box.include(project(camera, p.x, p.y, p.z));
+    if (p_visible != q_visible) {
+      const double s = (kNearPlaneM - p.z) / (q.z - p.z);
+      box.include(
+          project(camera, p.x + s * (q.x - p.x), p.y + s * (q.y - p.y), double{kNearPlaneM}));
+    }
+  }
+  return pixels_in(camera, box);
 }
 
 }  // namespace gas_rt

@@ -35,6 +35,42 @@ GAS_RT_HD void rodrigues(const float* r, T* m) {
   m[8] = static_cast<T>(1.0 - c * (x * x + y * y));
 }
 
+// A joint's place in the world [3, 4], from its parent's place (null for the root), its rotation
+// relative to it [3, 3], and both joints at rest. In double, since a chain of joints adds up
+// errors.
+GAS_RT_HD void chain_joint(const double* parent, const double* local, Vec3d joint,
+                           Vec3d parent_joint, double* world) {
+  if (parent == nullptr) {
+    for (int row = 0; row < 3; ++row) {
+      for (int column = 0; column < 3; ++column) world[4 * row + column] = local[3 * row + column];
+    }
+    world[3] = joint.x, world[7] = joint.y, world[11] = joint.z;
+    return;
+  }
+  const Vec3d step = joint - parent_joint;
+  for (int row = 0; row < 3; ++row) {
+    const double* a = parent + 4 * row;
+    for (int column = 0; column < 3; ++column) {
+      world[4 * row + column] =
+          a[0] * local[column] + a[1] * local[3 + column] + a[2] * local[6 + column];
+    }
+    world[4 * row + 3] = a[0] * step.x + a[1] * step.y + a[2] * step.z + a[3];
+  }
+}
+
+// What carries points at rest along with a joint [3, 4], and where the joint is [3].
+GAS_RT_HD void joint_transform(const double* world, Vec3d joint, float* transform, float* posed) {
+  for (int row = 0; row < 3; ++row) {
+    const double* a = world + 4 * row;
+    posed[row] = static_cast<float>(a[3]);
+    for (int column = 0; column < 3; ++column) {
+      transform[4 * row + column] = static_cast<float>(a[column]);
+    }
+    transform[4 * row + 3] =
+        static_cast<float>(a[3] - (a[0] * joint.x + a[1] * joint.y + a[2] * joint.z));
+  }
+}
+
 // transforms: [J, 3, 4]; ids, weights: [4]; out: [3, 4]
 GAS_RT_HD void blend_transforms(const float* transforms, const int32_t* ids, const float* weights,
                                 float* out) {

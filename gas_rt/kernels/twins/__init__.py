@@ -16,6 +16,7 @@ from gas_rt.kernels.twins.skinning import (
     skin,
 )
 from gas_rt.kernels.twins.trainer import Trainer, adam_step, loss_and_gradients
+from gas_rt.kernels.twins.upsample import upsample
 
 __all__ = [
     "Trainer",
@@ -37,5 +38,6 @@ __all__ = [
     "sample_texture",
     "shade_normals",
     "skin",
+    "upsample",
     "vertex_normals",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def corners(config: HashGridConfig, level: int, u: F32) -> tuple[NDArray[np.int6
     return index, sides.prod(-1).astype(np.float32)
 
 
-def hash_encode(config: HashGridConfig, table: F32, u: F32) -> F32:
+def hash_encode(config: HashGridConfig, table: NDArray[Any], u: F32) -> F32:
     """Features [N, levels * features] at box coordinates [N, 3]."""
     features = []
     for level in range(config.levels):

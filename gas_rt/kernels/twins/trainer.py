@@ -95,8 +95,9 @@ class Trainer:
     def __init__(self, initial: HashField) -> None:
         self._field = initial
         self._nets = np.concatenate([initial.density_mlp, initial.colour_mlp])
-        self._moments = [np.zeros_like(a) for a in (self._nets,) * 2 + (initial.table,) * 2]
-        self._gradients = [np.zeros_like(self._nets), np.zeros_like(initial.table)]
+        self._table: F32 = np.asarray(initial.table, np.float32)
+        self._moments = [np.zeros_like(a) for a in (self._nets,) * 2 + (self._table,) * 2]
+        self._gradients = [np.zeros_like(self._nets), np.zeros_like(self._table)]
         self._steps = 0
 
     def run(
@@ -126,17 +127,15 @@ class Trainer:
             start = self._field
             n1, n2, t1, t2 = self._moments
             nets_step = step(self._nets, self._gradients[0], n1, n2)
-            table_step = step(start.table, self._gradients[1], t1, t2)
-            self._nets = nets_step[0]
+            table_step = step(self._table, self._gradients[1], t1, t2)
+            self._nets, self._table = nets_step[0], table_step[0]
             self._moments = [*nets_step[1:], *table_step[1:]]
             split = start.density_mlp.size
             mlps = self._nets[:split], self._nets[split:]
-            self._field = replace(
-                start, table=table_step[0], density_mlp=mlps[0], colour_mlp=mlps[1]
-            )
+            self._field = replace(start, table=self._table, density_mlp=mlps[0], colour_mlp=mlps[1])
         return loss
 
     def read(self, gradients: bool, table: F32, nets: F32) -> None:
         """Copies the parameters or their last gradients into the outputs."""
         nets[:] = self._gradients[0] if gradients else self._nets
-        table[:] = self._gradients[1] if gradients else self._field.table
+        table[:] = self._gradients[1] if gradients else self._table
