@@ -41,7 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run and print; 0 if every row passes, else 3."""
     given = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(given)
-    document = run(args.rows, threads=args.threads, quick=args.quick, command=given)
+    if args.show:
+        document = json.loads(args.show.read_text())
+    else:
+        document = run(args.rows, threads=args.threads, quick=args.quick, command=given)
     text = json.dumps(document, indent=2)
     if args.out:
         args.out.write_text(text + "\n")
@@ -88,6 +91,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the report, not a table")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there too")
+    parser.add_argument(
+        "--show", type=Path, metavar="FILE", help="print such a report; run nothing"
+    )
     parser.add_argument("--quick", action="store_true", help="small sizes; speed is not judged")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="(%(default)s)")
     parser.add_argument(

@@ -93,9 +93,9 @@ def _render_row(setting: Setting, name: str, side_px: int, allowed_ms: float) ->
         "ours": Call(renderer("fast"), VIEWS // 2, warm_up=VIEWS // 2),
         "baked": Call(renderer("baked"), VIEWS // 4),
         "posed": Call(posed, VIEWS // 4, warm_up=2),
-        "peer": Call(lambda: teacher.query(next(asked)), 2 if side_px > 128 else 4),
+        "peer": Call(lambda: teacher.query(next(asked)), 1 if side_px > 128 else 4),
     }
-    took = interleave(calls, rounds=1 if setting.quick else 12)
+    took = interleave(calls, rounds=1 if setting.quick else 8)
     ours_ms = took["ours"].p50_ms
     samples = float(np.mean([found.evaluated for found in evaluated]))
     in_shell = float(np.mean([len(found.packed.ray) for found in evaluated]))

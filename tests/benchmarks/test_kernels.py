@@ -77,6 +77,19 @@ def test_a_missed_row_is_exit_status_3(
     assert command.main(["--rows", "bake", "--quick"]) == 0
 
 
+def test_a_kept_report_is_shown_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command, "measure_peaks", lambda *, cores, quick: PEAKS)
+    monkeypatch.setitem(command.ROWS, "bake", lambda setting: made_up_row())
+    kept = tmp_path / "report.json"
+    command.main(["--rows", "bake", "--out", str(kept)])
+    printed = capsys.readouterr().out
+    assert command.main(["--show", str(kept)]) == 3
+    assert capsys.readouterr().out == printed
+    assert "**missed**" in printed
+
+
 def test_a_row_without_its_peer_says_why(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

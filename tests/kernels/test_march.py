@@ -184,6 +184,25 @@ def test_packed_samples_agree_with_their_twin(seed: int, turn: float) -> None:
         assert abs(len(ray) - len(packed.ray)) <= 2
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 30.0]))
+@settings(max_examples=15, deadline=None)
+def test_stepping_over_empty_space_misses_nothing(seed: int, away_m: float) -> None:
+    # Scattered far apart, so that rays cross empty blocks, graze others and start outside.
+    rng = np.random.default_rng(seed)
+    vertices = (rng.uniform(-1, 1, (25, 3)) + away_m).astype(np.float32)
+    shell = identity_shell(vertices, radius_m=float(rng.uniform(0.02, 0.2)))
+    view = camera(20, 14, distance_m=3.0, turn=float(rng.uniform(-3, 3)))
+    centre = np.full(3, away_m, np.float32)
+    view = Camera(view.intrinsics, view.rotation, view.translation - view.rotation @ centre, 20, 14)
+    samples = int(rng.integers(2, 200))
+    packed = march_samples(shell, view, samples=samples)
+    offsets, _, _, canonical, _, _ = twins.march_samples(shell, view, samples=samples, pixels=None)
+    # Only where rounding decides, at the shell's rim, may the two differ.
+    assert np.abs(np.diff(packed.offsets) - np.diff(offsets)).sum() <= 2 + len(canonical) // 200
+    near, _ = shell.query(packed.canonical)
+    assert (near == packed.vertex_id).sum() >= 0.99 * len(near) - 2
+
+
 def test_the_teachers_way_gives_the_baked_picture() -> None:
     field, shell, view = random_field(scale=0.3), random_shell(), camera(40, 30)
     rgb, alpha = march(shell, field, view)
