@@ -80,17 +80,12 @@ class Studio:
     def clips(
         self, seed: int, *, frames: int, filmed: int | None = None, twin: bool = False
     ) -> list[Clip]:
-        """Clips of a person: where fewer are `filmed` than `frames`, played forth and back."""
-        shot = self.shoot(seed, frames=filmed or frames, twin=twin)
-        return [clip.forth_and_back(frames) for clip, _ in shot]
+        """Film a person, render the conditions, encode.
 
-    def shoot(self, seed: int, *, frames: int, twin: bool = False) -> list[tuple[Clip, Pictures]]:
-        """Film, render the conditions, encode.
-
-        With `twin` a clip of the person's mirror image follows: another person for a tenth of the
-        work.
+        Where fewer are `filmed` than `frames`, a clip plays them forth and back. With `twin` a clip
+        of the person's mirror image follows: another person for a tenth of the work.
         """
-        film = self.film(seed, frames=frames)
+        film = self.film(seed, frames=filmed or frames)
         shot = film.reference
         poses, cameras = (shot.pose, *film.poses), (shot.camera, *film.cameras)
         azimuth = [np.radians(azimuth_deg(shot.camera, camera)) for camera in film.cameras]
@@ -100,18 +95,18 @@ class Studio:
             renders=self.renders(film.betas, shot, poses, cameras),
             normals=self.normals(film.betas, poses, cameras),
         )
-        made = []
-        for side in (pictures, pictures.mirrored())[: 1 + twin]:
-            clip = make_clip(
+        sides = [pictures, pictures.mirrored()] if twin else [pictures]
+        return [
+            make_clip(
                 self.autoencoder,
                 seed=seed,
                 task=task_of(seed),
                 fps=FPS / (_stride(seed) if film.task == "pose" else 1),
                 azimuth=np.array(azimuth, np.float32),
                 pictures=side,
-            )
-            made.append((clip, side))
-        return made
+            ).forth_and_back(frames)
+            for side in sides
+        ]
 
     def renders(
         self,
