@@ -24,8 +24,8 @@ typedef float TileFloats __attribute__((vector_size(4 * kTilePixels)));
 typedef int32_t TileInts __attribute__((vector_size(4 * kTilePixels)));
 
 // A band's pixels, one plane per value. A plane is made of strips of kTileWidth columns, row after
-// row, so that a tile that begins in any row of a strip is one run of memory. Strips have one row
-// more than the band, since tiles do begin in any.
+// row, so that a tile that begins in any row of a strip is one run of memory. Strips reach below
+// the band, as far as a tile that begins in its last row.
 class BandPixels {
  public:
   explicit BandPixels(int32_t width)
@@ -122,18 +122,19 @@ inline void draw_triangle(const DrawnTriangle& triangle, const PixelBounds& boun
       static_cast<float>(std::min({triangle.z[0], triangle.z[1], triangle.z[2]}));
   const Tile columns = {0.5, 1.5, 0.5, 1.5, 0.5, 1.5, 0.5, 1.5};
   const Tile rows = {0.5, 0.5, 1.5, 1.5, 2.5, 2.5, 3.5, 3.5};
-  for (int32_t x = bounds.x0 & -kTileWidth; x <= bounds.x1; x += kTileWidth) {
-    const Tile px = columns + static_cast<double>(x);
-    Tile column[3];
-    for (int i = 0; i < 3; ++i) column[i] = triangle.a[i] * px;
-    for (int32_t y = y0; y <= y1; y += kTileHeight) {
+  const int32_t x0 = bounds.x0 & -kTileWidth;
+  for (int32_t y = y0; y <= y1; y += kTileHeight) {
+    const Tile py = rows + static_cast<double>(y);
+    Tile row[3];
+    for (int i = 0; i < 3; ++i) row[i] = triangle.b[i] * py + triangle.c[i];
+    for (int32_t x = x0; x <= bounds.x1; x += kTileWidth) {
       const int64_t at = BandPixels::at(x, y - top);
       // Depths in the triangle are means of its corners', so here it is behind all that was drawn.
       const TileFloats depth = load_tile<TileFloats>(out.depth() + at);
       if (none(depth >= nearest_z)) continue;
-      const Tile py = rows + static_cast<double>(y);
+      const Tile px = columns + static_cast<double>(x);
       Tile e[3];
-      for (int i = 0; i < 3; ++i) e[i] = column[i] + (triangle.b[i] * py + triangle.c[i]);
+      for (int i = 0; i < 3; ++i) e[i] = triangle.a[i] * px + row[i];
       const TileInts covered = __builtin_convertvector(
           (e[0] > triangle.above[0]) & (e[1] > triangle.above[1]) & (e[2] > triangle.above[2]),
           TileInts);
