@@ -1,8 +1,10 @@
 // The nearest vertices of points side by side. As nearest_vertex one by one, but leaves are looked
 // up ahead of the searches, so a search of unforeseen length costs no trip to memory, and eight
-// points' lanes are brought together in the steps one point takes.
+// points' lanes are brought together in the steps one point takes. Only for shells that build_shell
+// made: it lists vertices in the order of their numbers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 
 #include "gas_rt/lanes.h"
@@ -31,7 +33,9 @@ GAS_RT_HD Nearest search_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f p) {
   for (const ShellLanes* group = leaf.begin; group != leaf.end; ++group) {
     const Floats dx = p.x - load_lanes(group->x), dy = p.y - load_lanes(group->y);
     const Floats dz = p.z - load_lanes(group->z);
-    best = nearer_of({dx * dx + dy * dy + dz * dz, load_lanes(group->vertex)}, best);
+    const Floats distance = dx * dx + dy * dy + dz * dz;
+    const Ints nearer = distance < best.distance;  // of equal ones the first has the lowest number
+    best = {nearer ? distance : best.distance, nearer ? load_lanes(group->vertex) : best.vertex};
   }
   return best;
 }
@@ -66,10 +70,43 @@ inline void nearest_in_leaves(const ShellView& shell, const ShellLeaf* leaf, con
   }
 }
 
+// As find_leaf; count <= kShellLanes.
+inline void find_leaves(const ShellView& shell, const float* points, int count, ShellLeaf* leaf) {
+  constexpr float kLeavesPerM = 1.0f / kLeafM;
+  const float origin[3] = {shell.origin.x, shell.origin.y, shell.origin.z};
+  float at[3][kShellLanes] = {};
+  for (int i = 0; i < count; ++i) {
+    for (int axis = 0; axis < 3; ++axis) at[axis][i] = points[3 * i + axis];
+  }
+  Floats g[3];
+  Ints inside = Ints{} - 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    g[axis] = (load_lanes(at[axis]) - origin[axis]) * kLeavesPerM;
+    inside &= (g[axis] >= 0.0f) & (g[axis] < shell.leaves[axis]);
+  }
+  Ints cell[3];
+  for (int axis = 0; axis < 3; ++axis) {
+    cell[axis] = __builtin_convertvector(inside ? g[axis] : Floats{}, Ints);
+  }
+  const Ints block =
+      ((cell[2] >> 2) * shell.blocks[1] + (cell[1] >> 2)) * shell.blocks[0] + (cell[0] >> 2);
+  const Ints in_block = leaf_in_block(cell[0], cell[1], cell[2]);
+  for (int i = 0; i < count; ++i) {
+    const int32_t number = inside[i] ? shell.block[block[i]] : -1;
+    const int32_t* start =
+        shell.leaf_start + static_cast<int64_t>(number) * kLeavesInBlock + in_block[i];
+    leaf[i] = number < 0 ? ShellLeaf{nullptr, nullptr}
+                         : ShellLeaf{shell.lanes + start[0], shell.lanes + start[1]};
+  }
+}
+
+// points [count, 3] -> vertex [kPointBlock]; count <= kPointBlock
 inline void nearest_vertices(const ShellView& shell, const float* points, int count,
                              int32_t* vertex) {
   ShellLeaf leaf[kPointBlock];
-  for (int i = 0; i < count; ++i) leaf[i] = find_leaf(shell, load3(points + 3 * i));
+  for (int i = 0; i < count; i += kShellLanes) {
+    find_leaves(shell, points + 3 * i, std::min(count - i, kShellLanes), leaf + i);
+  }
   nearest_in_leaves(shell, leaf, points, count, vertex);
 }
 

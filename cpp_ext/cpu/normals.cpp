@@ -86,25 +86,31 @@ void shade(const CameraView& camera, PixelBlock& block, float* out) {
   block.n = 0;
 }
 
-// One row of pixels, from its first one on.
-void shade_row(const CameraView& camera, BandPixels& band, int64_t from, const int32_t* faces,
-               const float* normals, float* out, bool* mask) {
-  std::fill(out, out + 3 * static_cast<int64_t>(camera.width), 0.0f);
+// A band's rows, in the order its pixels are stored. Normals are read four numbers at a time, so
+// one more follows the last.
+void shade_band(const CameraView& camera, BandPixels& band, int32_t rows, const int32_t* faces,
+                const float* normals, float* out, bool* mask) {
+  const int64_t width = camera.width;
+  std::fill(out, out + 3 * width * rows, 0.0f);
+  std::fill(mask, mask + width * rows, false);
   PixelBlock block{};
-  for (int32_t x = 0; x < camera.width; ++x) {
-    const int32_t id = band.face_id()[from + x];
-    mask[x] = id >= 0;
-    if (id < 0) continue;
-    const int32_t* face = faces + 3 * static_cast<int64_t>(id);
-    float* sum[3] = {block.normal[0], block.normal[1], block.normal[2]};
-    for (int axis = 0; axis < 3; ++axis) sum[axis][block.n] = 0.0f;
-    for (int i = 0; i < 3; ++i) {
-      const float* normal = normals + 3 * static_cast<int64_t>(face[i]);
-      const float weight = band.barycentric(i)[from + x];
-      for (int axis = 0; axis < 3; ++axis) sum[axis][block.n] += normal[axis] * weight;
+  for (int32_t first = band.begin(); first < band.end(); first += kTileWidth) {
+    for (int32_t row = 0; row < rows; ++row) {
+      for (int32_t x = first; x < std::min(first + kTileWidth, camera.width); ++x) {
+        const int64_t from = BandPixels::at(x, row);
+        const int32_t id = band.face_id()[from];
+        if (id < 0) continue;
+        const int32_t* face = faces + 3 * static_cast<int64_t>(id);
+        F4 sum{};
+        for (int i = 0; i < 3; ++i) {
+          sum += load4(normals + 3 * static_cast<int64_t>(face[i])) * band.barycentric(i)[from];
+        }
+        for (int axis = 0; axis < 3; ++axis) block.normal[axis][block.n] = sum[axis];
+        block.pixel[block.n] = row * width + x;
+        mask[block.pixel[block.n]] = true;
+        if (++block.n == kBlock) shade(camera, block, out);
+      }
     }
-    block.pixel[block.n] = x;
-    if (++block.n == kBlock) shade(camera, block, out);
   }
   shade(camera, block, out);
 }
@@ -142,7 +148,7 @@ void vertex_normals(const float* vertices, int64_t n_vertices, const int32_t* fa
 
 void render_normals(const CameraView& camera, const float* vertices, int64_t n_vertices,
                     const int32_t* faces, int64_t n_faces, int threads, float* out, bool* mask) {
-  std::vector<float> normals(3 * n_vertices);
+  std::vector<float> normals(3 * n_vertices + 1);
   vertex_normals(vertices, n_vertices, faces, n_faces, threads, normals.data());
   const ScreenMesh mesh(camera, vertices, n_vertices, faces, n_faces, threads);
   parallel_ranges(mesh.bands(), mesh.bands_per_task(threads), threads,
@@ -151,11 +157,9 @@ void render_normals(const CameraView& camera, const float* vertices, int64_t n_v
                     for (int64_t band = begin; band < end; ++band) {
                       pixels.clear();
                       mesh.draw(band, pixels);
-                      for (int32_t y = mesh.top(band); y < mesh.top(band + 1); ++y) {
-                        const int64_t to = static_cast<int64_t>(y) * camera.width;
-                        shade_row(camera, pixels, (y - mesh.top(band)) * pixels.stride(), faces,
-                                  normals.data(), out + 3 * to, mask + to);
-                      }
+                      const int64_t to = static_cast<int64_t>(mesh.top(band)) * camera.width;
+                      shade_band(camera, pixels, mesh.top(band + 1) - mesh.top(band), faces,
+                                 normals.data(), out + 3 * to, mask + to);
                     }
                   });
 }

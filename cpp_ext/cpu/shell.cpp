@@ -7,12 +7,11 @@
 #include "candidates.h"
 #include "gas_rt/shell_table.h"
 #include "gas_rt/thread_pool.h"
-#include "nearest_block.h"
+#include "shell_query.h"
 
 namespace gas_rt::GAS_RT_ISA {
 namespace {
 
-constexpr int64_t kPointsPerTask = 4096;
 constexpr int64_t kRowsPerTask = 8;
 static_assert(kLeavesPerBlock == 4, "a block splits into octants, and those into leaves");
 
@@ -111,6 +110,8 @@ void append_leaf(const Candidates& in, const Cube& leaf, const Reach& reach, Row
     if (in.n > kLanes && beaten(in, i, leaf.centre, margins)) continue;
     out->vertices.push_back(in.id[i]);
   }
+  // In one group every lane has a vertex of its own, whatever their order.
+  if (in.n > kLanes) std::sort(out->vertices.begin() + before, out->vertices.end());
   out->groups += groups_of(out->vertices.size() - before);
   out->leaf_end.push_back(static_cast<int32_t>(out->vertices.size()));
 }
@@ -252,23 +253,6 @@ void build_shell(const float* vertices, const float* maps, int64_t n_vertices, f
     }
   });
   join(vertices, rows, threads, out);
-}
-
-void query_shell(const ShellView& shell, const float* points, int64_t n, int threads,
-                 int32_t* vertex_id, float* canonical) {
-  parallel_ranges(n, kPointsPerTask, threads, [&](int64_t begin, int64_t end) {
-    int32_t vertex[kPointBlock];
-    for (int64_t first = begin; first < end; first += kPointBlock) {
-      const int count = static_cast<int>(std::min<int64_t>(kPointBlock, end - first));
-      nearest_vertices(shell, points + 3 * first, count, vertex);
-      std::copy_n(vertex, count, vertex_id + first);
-      for (int i = 0; i < count; ++i) {
-        const Vec3f p = load3(points + 3 * (first + i)), zero{0.0f, 0.0f, 0.0f};
-        store3(canonical + 3 * (first + i),
-               vertex[i] == kNoVertex ? zero : to_canonical(shell, vertex[i], p));
-      }
-    }
-  });
 }
 
 }  // namespace

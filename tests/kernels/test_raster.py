@@ -189,10 +189,21 @@ def test_huge_coordinates_do_not_crash() -> None:
 
 def test_of_equal_depths_the_lowest_face_wins(implementation: str) -> None:
     corners = f32([[-9, -9, 2], [9, -9, 2], [0, 9, 2]])
-    raster = kernels.rasterize(
-        corners, faces_of((0, 1, 2), (2, 1, 0)), straight_camera(4, 4, focal=4)
-    )
-    np.testing.assert_array_equal(raster.face_id, 0)
+    facing, away = (2, 1, 0), (0, 1, 2)
+    for faces in faces_of(facing, away), faces_of(away, facing), faces_of(away, away):
+        raster = kernels.rasterize(corners, faces, straight_camera(4, 4, focal=4))
+        np.testing.assert_array_equal(raster.face_id, 0)
+
+
+def test_many_layers_of_both_sides_equal_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    camera = straight_camera(37, 75, focal=40)  # several bands, and a strip cut in two
+    vertices = f32(rng.normal([0, 0, 3], 1, (60, 3)))
+    faces = rng.integers(0, 60, (150, 3)).astype(np.int32)
+    faces = np.concatenate([faces, faces[::3]])  # some twice
+    native = kernels.rasterize(vertices, faces, camera)
+    monkeypatch.setenv("GAS_RT_KERNELS", "numpy")
+    assert_equal_rasters(native, kernels.rasterize(vertices, faces, camera))
 
 
 def quad(width: int, height: int) -> tuple[Any, kernels.Raster, Any, Any]:

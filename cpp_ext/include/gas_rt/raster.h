@@ -20,36 +20,47 @@ namespace gas_rt {
 constexpr float kNearPlaneM = 0.01f;
 
 struct PixelBounds {
-  int32_t x0, y0, x1, y1;  // inclusive; empty if x1 < x0
+  int32_t x0, y0, x1, y1;  // inclusive; empty if x1 < x0 or y1 < y0
 };
 
-struct TriangleEdges {
-  double a[3], b[3], c[3];  // e_i(x, y) = a_i x + b_i y + c_i in pixels, >= 0 inside
-  bool owns[3];             // whether points on edge i belong to this triangle
-  float z[3];               // depths of the corners
+// Of one triangle, or of as many side by side as a T has lanes.
+template <typename T>
+struct EdgeFunctions {
+  T a[3], b[3], c[3];           // e_i(x, y) = a_i x + b_i y + c_i in pixels, >= 0 inside
+  decltype(T{} > T{}) owns[3];  // whether points on edge i belong to this triangle
+};
+
+struct TriangleEdges : EdgeFunctions<double> {
+  float z[3];  // depths of the corners
 };
 
 // A rule that holds for exactly one of two opposite edges.
-GAS_RT_HD bool owns_edge(double a, double b, double c) {
-  return a > 0.0 || (a == 0.0 && (b > 0.0 || (b == 0.0 && c > 0.0)));
+template <typename T>
+GAS_RT_HD auto owns_edge(T a, T b, T c) {
+  return (a > 0.0) | ((a == 0.0) & ((b > 0.0) | ((b == 0.0) & (c > 0.0))));
 }
 
 // Returns false for triangles that cover nothing: seen exactly edge-on, or degenerate.
-GAS_RT_HD bool setup_edges(const CameraView& camera, const Vec3f* corner, TriangleEdges* out) {
-  const Vec3d v[3] = {to_double(corner[0]), to_double(corner[1]), to_double(corner[2])};
-  const Vec3d e[3] = {cross(v[1], v[2]), cross(v[2], v[0]), cross(v[0], v[1])};
-  const double det = dot(v[0], e[0]);
-  if (!(det != 0.0)) return false;
-  const double sign = det > 0.0 ? 1.0 : -1.0;
+template <typename T>
+GAS_RT_HD auto setup_edges(const CameraView& camera, const Vec3<T>* v, EdgeFunctions<T>* out) {
+  const double fx = camera.fx, fy = camera.fy, cx = camera.cx, cy = camera.cy;
+  const Vec3<T> e[3] = {cross(v[1], v[2]), cross(v[2], v[0]), cross(v[0], v[1])};
+  const T det = dot(v[0], e[0]);
+  const T sign = det > 0.0 ? T{} + 1.0 : T{} - 1.0;
   for (int i = 0; i < 3; ++i) {
-    const double a = sign * e[i].x / camera.fx;
-    const double b = sign * e[i].y / camera.fy;
-    const double c = sign * e[i].z - a * camera.cx - b * camera.cy;
+    const T a = sign * e[i].x / fx;
+    const T b = sign * e[i].y / fy;
+    const T c = sign * e[i].z - a * cx - b * cy;
     out->a[i] = a, out->b[i] = b, out->c[i] = c;
     out->owns[i] = owns_edge(a, b, c);
-    out->z[i] = corner[i].z;
   }
-  return true;
+  return (det < 0.0) | (det > 0.0);
+}
+
+GAS_RT_HD bool setup_edges(const CameraView& camera, const Vec3f* corner, TriangleEdges* out) {
+  const Vec3d v[3] = {to_double(corner[0]), to_double(corner[1]), to_double(corner[2])};
+  for (int i = 0; i < 3; ++i) out->z[i] = corner[i].z;
+  return setup_edges<double>(camera, v, out);
 }
 
 GAS_RT_HD bool inside_edge(double e, bool owns) { return e > 0.0 || (e == 0.0 && owns); }
@@ -72,20 +83,24 @@ struct PixelBox {
   }
 };
 
+constexpr double kSlackPx = 0.01;  // the projection is rounded, the edge functions decide
+
+// The first pixel whose centre is not before u, of `size`; size if none is.
+GAS_RT_HD int32_t first_pixel(double u, int32_t size) {
+  const double first = std::ceil(u - 0.5 - kSlackPx);
+  return static_cast<int32_t>(first > 0.0 ? first < size ? first : size : 0.0);
+}
+
+// The last pixel whose centre is not after u; -1 if none is.
+GAS_RT_HD int32_t last_pixel(double u, int32_t size) {
+  const double last = std::floor(u - 0.5 + kSlackPx);
+  return static_cast<int32_t>(last > -1.0 ? last < size - 1 ? last : size - 1 : -1.0);
+}
+
 // The pixels whose centres lie in the box.
 GAS_RT_HD PixelBounds pixels_in(const CameraView& camera, const PixelBox& box) {
-  constexpr double kSlackPx = 0.01;  // the projection is rounded, the edge functions decide
-  // Written so that NaN bounds are empty ones.
-  if (!(box.u1 >= 0.0 && box.v1 >= 0.0 && box.u0 <= camera.width && box.v0 <= camera.height)) {
-    return {0, 0, -1, -1};
-  }
-  const auto pixel = [](double x, int32_t size) {
-    return static_cast<int32_t>(x < 0.0 ? 0.0 : x > size - 1 ? size - 1 : x);
-  };
-  return {pixel(std::ceil(box.u0 - 0.5 - kSlackPx), camera.width),
-          pixel(std::ceil(box.v0 - 0.5 - kSlackPx), camera.height),
-          box.u1 + kSlackPx < 0.5 ? -1 : pixel(std::floor(box.u1 - 0.5 + kSlackPx), camera.width),
-          box.v1 + kSlackPx < 0.5 ? -1 : pixel(std::floor(box.v1 - 0.5 + kSlackPx), camera.height)};
+  return {first_pixel(box.u0, camera.width), first_pixel(box.v0, camera.height),
+          last_pixel(box.u1, camera.width), last_pixel(box.v1, camera.height)};
 }
 
 // The pixels whose centres the triangle may cover: its projection, cut at the near plane.

@@ -44,7 +44,8 @@ struct ShellView {
 };
 
 // The number of leaf (x, y, z) in its block: octant by octant, x fastest.
-GAS_RT_HD int32_t leaf_in_block(int32_t x, int32_t y, int32_t z) {
+template <typename T>
+GAS_RT_HD T leaf_in_block(T x, T y, T z) {
   return (z & 2) << 4 | (y & 2) << 3 | (x & 2) << 2 | (z & 1) << 2 | (y & 1) << 1 | (x & 1);
 }
 
