@@ -112,6 +112,27 @@ def test_many_callers_share_the_pool() -> None:
     assert not failures
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux places threads, others not")
+@pytest.mark.parametrize("one_core", [True, False])
+def test_the_pools_threads_keep_off_the_callers_core(one_core: bool) -> None:
+    done = run(
+        "import os, sys\n"
+        "sys.path.insert(0, 'tests/kernels')\n"
+        "from geometry_cases import frontal_camera, sphere\n"
+        "from gas_rt import kernels\n"
+        "allowed = os.sched_getaffinity(0)\n"
+        f"if {one_core}: allowed = {{min(allowed)}}; os.sched_setaffinity(0, allowed)\n"
+        "before = set(os.listdir('/proc/self/task'))\n"
+        "kernels.rasterize(*sphere(20), frontal_camera(64), threads=2)\n"
+        "assert os.sched_getaffinity(0) == allowed\n"
+        "(worker,) = set(os.listdir('/proc/self/task')) - before\n"
+        "print(len(allowed), len(os.sched_getaffinity(int(worker))))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    allowed, workers = map(int, done.stdout.split())
+    assert workers == max(1, allowed - 1)
+
+
 def test_a_forked_child_and_the_exit_do_not_hang() -> None:
     done = run(
         "import os, sys, threading, warnings\n"
