@@ -32,11 +32,12 @@ rotations, joints = f32(rng.normal(0, 0.3, (2, 24, 3)))
 A, _ = kernels.joint_transforms(rotations, joints, SMPL_PARENTS)
 posed = kernels.skin(vertices, A, ids, weights)
 offsets = kernels.pose_offsets(rotations, f32(rng.normal(size=(len(vertices), 3, 207))))
+shaped = kernels.shape_offsets(f32(rng.normal(size=10)), f32(rng.normal(size=(501, 3, 10))))
 maps = kernels.inverse_maps(A, offsets * 0, A, offsets * 0, ids, weights, threads=2)
 raster = kernels.rasterize(posed, faces, frontal_camera(64), threads=2)
 shell = kernels.PosedShell(posed, maps, radius_m=0.05)
 found = shell.query(f32(rng.uniform(shell.lo, shell.hi, (5000, 3))))
-results = [A, posed, offsets, maps, raster.face_id, raster.barycentric, raster.depth,
+results = [A, posed, offsets, shaped, maps, raster.face_id, raster.barycentric, raster.depth,
            kernels.render_normals(posed, faces, frontal_camera(64))[0], *found]
 print(kernels.kernel_isa(), hashlib.sha256(b''.join(r.tobytes() for r in results)).hexdigest())
 """
