@@ -61,6 +61,13 @@ void pose_offsets(BatchIn rotations, F32In<-1, 3, -1> posedirs, int threads, Bat
                        out.data());
 }
 
+void shape_offsets(F32In<-1> betas, F32In<-1, 3, -1> shapedirs, PointsOut out) {
+  require(static_cast<int64_t>(shapedirs.shape(2)) == rows(betas) && rows(out) == rows(shapedirs),
+          "shape_offsets: shapes differ");
+  Release release;
+  table().shape_offsets(betas.data(), rows(betas), shapedirs.data(), rows(shapedirs), out.data());
+}
+
 void skin(BatchIn vertices, F32In<-1, -1, 3, 4> transforms, I32In<-1, 4> ids, F32In<-1, 4> weights,
           int threads, BatchOut out) {
   const int64_t poses = rows(vertices), n = columns(vertices), bones = columns(transforms);
@@ -184,6 +191,8 @@ void bind_geometry(nb::module_& m) {
         "parents"_a.noconvert(), "transforms"_a.noconvert(), "posed_joints"_a.noconvert());
   m.def("pose_offsets", &pose_offsets, "rotations"_a.noconvert(), "posedirs"_a.noconvert(),
         "threads"_a, "out"_a.noconvert());
+  m.def("shape_offsets", &shape_offsets, "betas"_a.noconvert(), "shapedirs"_a.noconvert(),
+        "out"_a.noconvert());
   m.def("skin", &skin, "vertices"_a.noconvert(), "transforms"_a.noconvert(),
         "bone_ids"_a.noconvert(), "bone_weights"_a.noconvert(), "threads"_a, "out"_a.noconvert());
   m.def("inverse_maps", &inverse_maps, "target"_a.noconvert(), "offsets_target"_a.noconvert(),

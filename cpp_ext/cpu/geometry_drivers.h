@@ -13,6 +13,8 @@ void joint_transforms(const float* rotations, const float* joints, const int32_t
                       int64_t n_joints, float* transforms, float* posed_joints);
 void pose_offsets(const float* rotations, int64_t n_poses, int64_t n_joints, const float* posedirs,
                   int64_t n_vertices, int threads, float* out);
+void shape_offsets(const float* betas, int64_t n_betas, const float* shapedirs, int64_t n_vertices,
+                   float* out);
 void skin(const float* vertices, int64_t n_vertices, const float* transforms,
           const int32_t* bone_ids, const float* bone_weights, int threads, float* out);
 void inverse_maps(const float* target, const float* offsets_target, const float* canonical,

@@ -21,6 +21,7 @@ from gas_rt.files import read_npz, write_npz
 __all__ = ["BodyModel", "PosedBody", "ShapedBody"]
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 
 
@@ -140,9 +141,20 @@ class BodyModel:
             )
         full = np.zeros(self.shape_count, np.float32)
         full[: len(given)] = given
-        offsets = self.shapedirs @ full
-        vertices = self.template + offsets
-        return ShapedBody(vertices, self.joint_regressor @ vertices, full, offsets)
+        offsets = kernels.shape_offsets(full, self.shapedirs)
+        template, directions = self._joint_shapes
+        joints = (template + directions @ full).astype(np.float32)
+        return ShapedBody(self.template + offsets, joints, full, offsets)
+
+    @functools.cached_property
+    def _joint_shapes(self) -> tuple[F64, F64]:
+        """The template's joints [24, 3] and what a unit of each beta adds to them [24, 3, K].
+
+        Joints are linear in the betas: with these a shape costs them no pass over the vertices.
+        """
+        regressor = self.joint_regressor.astype(np.float64)
+        directions = np.tensordot(regressor, self.shapedirs.astype(np.float64), 1)
+        return regressor @ self.template, directions
 
     def pose(self, body: ShapedBody | Any, pose: Pose, *, threads: int = 1) -> PosedBody:
         """Pose a shaped body, or the shape of the betas given in its place."""

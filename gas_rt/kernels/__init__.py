@@ -18,6 +18,7 @@ from gas_rt.kernels.skinning import (
     joint_transforms,
     pose_offsets,
     rodrigues,
+    shape_offsets,
     skin,
 )
 from gas_rt.kernels.trainer import FieldGradients, FieldTrainer, learning_rate
@@ -48,6 +49,7 @@ __all__ = [
     "render_normals",
     "rodrigues",
     "sample_texture",
+    "shape_offsets",
     "skin",
     "upsample",
     "vertex_normals",

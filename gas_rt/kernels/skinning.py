@@ -19,7 +19,7 @@ from gas_rt.kernels._backend import (
     use_twins,
 )
 
-__all__ = ["inverse_maps", "joint_transforms", "pose_offsets", "rodrigues", "skin"]
+__all__ = ["inverse_maps", "joint_transforms", "pose_offsets", "rodrigues", "shape_offsets", "skin"]
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -83,13 +83,7 @@ def pose_offsets(rotations: F32, posedirs: F32, *, threads: int = 1) -> F32:
     joints = poses.shape[1]
     if joints == 0:
         raise ShapeError("rotations: expected at least one joint, got none")
-    posedirs = np.ascontiguousarray(as_array(posedirs, "posedirs"))
-    features = 9 * (joints - 1)
-    if posedirs.dtype != np.float32 or posedirs.ndim != 3 or posedirs.shape[1:] != (3, features):
-        raise ShapeError(
-            f"posedirs: expected float32 [V, 3, {features}] for {joints} joints, "
-            f"got {posedirs.dtype} {list(posedirs.shape)}"
-        )
+    posedirs = _directions(posedirs, "posedirs", 9 * (joints - 1), of=f"{joints} joints")
     threads = check_threads(threads)
     out = np.empty((len(poses), len(posedirs), 3), np.float32)
     if use_twins():
@@ -97,12 +91,27 @@ def pose_offsets(rotations: F32, posedirs: F32, *, threads: int = 1) -> F32:
             out[at] = twins.pose_offsets(pose, posedirs, threads=threads)
     else:
         native.pose_offsets(poses, posedirs, threads, out)
-    # posedirs has millions of entries and is the same at every call: any that is NaN or infinite
-    # shows in the sums, which are few.
-    if not np.isfinite(out).all():
-        checked(posedirs, "posedirs", shape=(None, 3, features))
-        raise ShapeError("posedirs: the offsets overflow; the values are not lengths in metres")
+    _check_offsets(out, posedirs, "posedirs")
     return out if batched else out[0]
+
+
+def shape_offsets(betas: F32, shapedirs: F32) -> F32:
+    """Shape blend shapes: the offset [V, 3] of every vertex at rest.
+
+    Parameters
+    ----------
+    betas : [K].
+    shapedirs : [V, 3, K], one column per beta.
+    """
+    betas = checked(betas, "betas", shape=(None,))
+    shapedirs = _directions(shapedirs, "shapedirs", len(betas), of=f"{len(betas)} betas")
+    out = np.empty(shapedirs.shape[:2], np.float32)
+    if use_twins():
+        out[:] = twins.shape_offsets(betas, shapedirs)
+    else:
+        native.shape_offsets(betas, shapedirs, out)
+    _check_offsets(out, shapedirs, "shapedirs")
+    return out
 
 
 def skin(
@@ -180,6 +189,28 @@ def inverse_maps(
         target, offsets, canonical, canonical_offsets, bone_ids, bone_weights, threads, out
     )
     return out
+
+
+def _directions(value: F32, name: str, columns: int, *, of: str) -> F32:
+    """Directions [V, 3, `columns`], of the right shape and dtype; see `_check_offsets`."""
+    array = np.ascontiguousarray(as_array(value, name))
+    if array.dtype != np.float32 or array.ndim != 3 or array.shape[1:] != (3, columns):
+        raise ShapeError(
+            f"{name}: expected float32 [V, 3, {columns}] for {of}, "
+            f"got {array.dtype} {list(array.shape)}"
+        )
+    return array
+
+
+def _check_offsets(offsets: F32, directions: F32, name: str) -> None:
+    """Raise unless the directions and what came of them are finite.
+
+    Directions have millions of entries and are the same at every call: any that is NaN or infinite
+    shows in the sums, which are few.
+    """
+    if not np.isfinite(offsets).all():
+        checked(directions, name, shape=directions.shape)
+        raise ShapeError(f"{name}: the offsets overflow; the values are not lengths in metres")
 
 
 def _checked_bones(bone_ids: I32, bone_weights: F32, bones: int) -> tuple[I32, F32]:

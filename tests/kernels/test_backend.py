@@ -32,11 +32,12 @@ rotations, joints = f32(rng.normal(0, 0.3, (2, 24, 3)))
 A, _ = kernels.joint_transforms(rotations, joints, SMPL_PARENTS)
 posed = kernels.skin(vertices, A, ids, weights)
 offsets = kernels.pose_offsets(rotations, f32(rng.normal(size=(len(vertices), 3, 207))))
+shaped = kernels.shape_offsets(f32(rng.normal(size=10)), f32(rng.normal(size=(501, 3, 10))))
 maps = kernels.inverse_maps(A, offsets * 0, A, offsets * 0, ids, weights, threads=2)
 raster = kernels.rasterize(posed, faces, frontal_camera(64), threads=2)
 shell = kernels.PosedShell(posed, maps, radius_m=0.05)
 found = shell.query(f32(rng.uniform(shell.lo, shell.hi, (5000, 3))))
-results = [A, posed, offsets, maps, raster.face_id, raster.barycentric, raster.depth,
+results = [A, posed, offsets, shaped, maps, raster.face_id, raster.barycentric, raster.depth,
            kernels.render_normals(posed, faces, frontal_camera(64))[0], *found]
 print(kernels.kernel_isa(), hashlib.sha256(b''.join(r.tobytes() for r in results)).hexdigest())
 """
@@ -110,6 +111,27 @@ def test_many_callers_share_the_pool() -> None:
     for thread in callers:
         thread.join()
     assert not failures
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="Linux places threads, others not")
+@pytest.mark.parametrize("one_core", [True, False])
+def test_the_pools_threads_keep_off_the_callers_core(one_core: bool) -> None:
+    done = run(
+        "import os, sys\n"
+        "sys.path.insert(0, 'tests/kernels')\n"
+        "from geometry_cases import frontal_camera, sphere\n"
+        "from gas_rt import kernels\n"
+        "allowed = os.sched_getaffinity(0)\n"
+        f"if {one_core}: allowed = {{min(allowed)}}; os.sched_setaffinity(0, allowed)\n"
+        "before = set(os.listdir('/proc/self/task'))\n"
+        "kernels.rasterize(*sphere(20), frontal_camera(64), threads=2)\n"
+        "assert os.sched_getaffinity(0) == allowed\n"
+        "(worker,) = set(os.listdir('/proc/self/task')) - before\n"
+        "print(len(allowed), len(os.sched_getaffinity(int(worker))))\n"
+    )
+    assert done.returncode == 0, done.stderr
+    allowed, workers = map(int, done.stdout.split())
+    assert workers == max(1, allowed - 1)
 
 
 def test_a_forked_child_and_the_exit_do_not_hang() -> None:

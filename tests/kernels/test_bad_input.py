@@ -89,6 +89,10 @@ FACES = {
         kernels.pose_offsets,
         {"rotations": POSE, "posedirs": f32(RNG.normal(0, 0.01, (N, 3, 207)))},
     ),
+    "shape_offsets": Face(
+        kernels.shape_offsets,
+        {"betas": f32(RNG.normal(0, 1, 10)), "shapedirs": f32(RNG.normal(0, 0.01, (N, 3, 10)))},
+    ),
     "skin": Face(
         kernels.skin,
         {"vertices": VERTICES, "transforms": TRANSFORMS, "bone_ids": IDS, "bone_weights": WEIGHTS},
@@ -259,7 +263,9 @@ def test_any_layout_gives_the_same_result(face: str, name: str) -> None:
     frozen = good.copy()
     frozen.flags.writeable = False
     layouts = [sparse, np.asfortranarray(good), good[::-1].copy()[::-1], frozen]
-    if name not in {"posedirs", "texture"} and face != "Raster":  # large, or made for every frame
+    if (
+        name not in {"posedirs", "shapedirs", "texture"} and face != "Raster"
+    ):  # large, or made for every frame
         layouts += [good.astype(good.dtype.newbyteorder()), good.astype(np.float64)]
         layouts += [good.tolist()]
     for layout in layouts:

@@ -105,6 +105,31 @@ def test_kernels_equal_their_twins(vertices: int, threads: int) -> None:
     np.testing.assert_allclose(maps, twins.inverse_maps(*arguments), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("vertices", [1, 2, 5, 6, 7, 90])
+@pytest.mark.parametrize("joints", [1, 2, 3, 4, 16, 17, 24])
+def test_pose_offsets_of_any_size_equal_their_twin(
+    joints: int, vertices: int, threads: int
+) -> None:
+    """Rows are read a few at a time and beyond their ends: neither may show."""
+    rng = np.random.default_rng(joints)
+    rotations = f32(rng.normal(0, 0.5, (2, joints, 3)))
+    posedirs = f32(rng.normal(0, 0.01, (vertices, 3, 9 * (joints - 1))))
+    offsets = kernels.pose_offsets(rotations, posedirs, threads=threads)
+    for at, pose in enumerate(rotations):
+        np.testing.assert_allclose(offsets[at], twins.pose_offsets(pose, posedirs), atol=1e-6)
+
+
+@pytest.mark.parametrize("vertices", [0, 1, 5, 6, 333])
+@pytest.mark.parametrize("betas", [0, 1, 10, 16, 17])
+def test_shape_offsets_equal_their_twin(betas: int, vertices: int) -> None:
+    rng = np.random.default_rng(betas)
+    shape, shapedirs = f32(rng.normal(size=betas)), f32(rng.normal(0, 0.02, (vertices, 3, betas)))
+    np.testing.assert_allclose(
+        kernels.shape_offsets(shape, shapedirs), twins.shape_offsets(shape, shapedirs), atol=1e-6
+    )
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=25, deadline=None)
 def test_inverse_maps_carry_posed_vertices_to_the_canonical_pose(seed: int) -> None:
@@ -157,5 +182,9 @@ def test_bad_arguments_are_named() -> None:
     posedirs[1, 2, 3] = np.nan
     with pytest.raises(ShapeError, match=r"posedirs: 1 of 1242 values are NaN"):
         kernels.pose_offsets(rotations, posedirs)
+    with pytest.raises(ShapeError, match=r"shapedirs: expected float32 \[V, 3, 3\] for 3 betas"):
+        kernels.shape_offsets(np.zeros(3), np.zeros((2, 3, 9), np.float32))
+    with pytest.raises(ShapeError, match=r"posedirs: the offsets overflow"):
+        kernels.pose_offsets(rotations, np.full_like(posedirs, 3e38))
     with pytest.raises(InputError, match=r"threads: expected an integer of at least 1, got 0"):
         kernels.skin(points, transforms, ids, weights, threads=0)

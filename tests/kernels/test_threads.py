@@ -88,6 +88,7 @@ def test_many_callers_get_the_bits_that_one_gets(shared: bool) -> None:
 
 RELEASING = [
     *("rodrigues", "joint_transforms", "pose_offsets", "skin", "inverse_maps", "vertex_normals"),
+    "shape_offsets",
     *("rasterize", "interpolate", "sample_texture", "render_normals", "upsample"),
     *("Field.forward", "Field.density", "Trainer.run", "Trainer.read", "Shell", "Shell.query"),
     *("march", "composite", "SampleList", "SampleList.fill"),
@@ -132,6 +133,7 @@ def large_calls() -> dict[str, Callable[[], Any]]:
     )
     far_camera = native_camera(camera(256, 256))
     found = native.SampleList(shell, far_camera, None, 48, 1)
+    shape, shapedirs = f32(RNG.normal(size=10)), f32(RNG.normal(size=(len(x), 3, 10)))
     lists, flat_colour = [empty(found.count, 3) for _ in range(2)], empty(256 * 256, 3)
     delta, ray, nearest = (np.empty(found.count, t) for t in (np.float32, np.int32, np.int32))
     offsets = np.empty(256 * 256 + 1, np.int64)
@@ -144,6 +146,7 @@ def large_calls() -> dict[str, Callable[[], Any]]:
         "rodrigues": lambda: native.rodrigues(many, matrices),
         "joint_transforms": lambda: native.joint_transforms(chain_poses, many, chain, *chained),
         "pose_offsets": lambda: native.pose_offsets(poses, POSEDIRS, 1, offset),
+        "shape_offsets": lambda: native.shape_offsets(shape, shapedirs, moved),
         "skin": lambda: native.skin(vertices[None], transforms, ids, weights, 1, posed),
         "inverse_maps": lambda: native.inverse_maps(
             transforms[0], vertices, transforms[0], vertices, ids, weights, 1, out_maps

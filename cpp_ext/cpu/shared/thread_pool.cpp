@@ -1,6 +1,9 @@
 #include "gas_rt/thread_pool.h"
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 #include <algorithm>
 #include <atomic>
@@ -9,6 +12,7 @@
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 namespace gas_rt {
 namespace {
@@ -42,6 +46,43 @@ std::exception_ptr drain(Job& job) {
   return error;
 }
 
+// Keeps the pool's threads off the core of whoever calls. Left alone, Linux wakes them there when
+// no other core looks idle, and in a virtual machine one that has halted never does; such a thread
+// gets its turn milliseconds later, when the caller has done all of a short job alone.
+class Placement {
+ public:
+#if defined(__linux__)
+  void add(std::thread::native_handle_type worker) {
+    // Which it has from the thread that makes it.
+    if (workers_.empty()) {
+      usable_ = pthread_getaffinity_np(pthread_self(), sizeof allowed_, &allowed_) == 0 &&
+                CPU_COUNT(&allowed_) > 1;
+    }
+    workers_.push_back(worker);
+    avoided_ = -1;
+  }
+
+  void avoid_callers_core() {
+    const int core = sched_getcpu();
+    if (!usable_ || core < 0 || core == avoided_) return;
+    cpu_set_t others = allowed_;
+    CPU_CLR(core, &others);
+    // Where this is not permitted they stay where they are: slower, not wrong.
+    for (pthread_t worker : workers_) pthread_setaffinity_np(worker, sizeof others, &others);
+    avoided_ = core;
+  }
+
+ private:
+  cpu_set_t allowed_;
+  bool usable_ = false;
+  int avoided_ = -1;
+  std::vector<pthread_t> workers_;
+#else
+  void add(std::thread::native_handle_type) {}
+  void avoid_callers_core() {}
+#endif
+};
+
 class Pool {
  public:
   void run(Job& job) {
@@ -49,9 +90,14 @@ class Pool {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       while (workers_ < job.helpers_wanted) {
-        std::thread(&Pool::work, this).detach();
+        std::thread worker(&Pool::work, this);
+        const std::thread::native_handle_type handle = worker.native_handle();
+        worker.detach();
         ++workers_;
+        placement_.add(handle);
       }
+      // Moving one that runs would stop it.
+      if (busy_ == 0) placement_.avoid_callers_core();
       jobs_.push_back(&job);
     }
     if (one_helper) {
@@ -74,10 +120,12 @@ class Pool {
       wake_.wait(lock, [&] { return !jobs_.empty(); });
       Job& job = *jobs_.front();
       ++job.helpers_inside;
+      ++busy_;
       if (--job.helpers_wanted == 0) jobs_.pop_front();
       lock.unlock();
       std::exception_ptr error = drain(job);
       lock.lock();
+      --busy_;
       if (error && !job.error) job.error = error;
       // Notified under the lock: the job lives on its caller's stack and is gone once it wakes.
       if (--job.helpers_inside == 0) job.done.notify_one();
@@ -88,6 +136,8 @@ class Pool {
   std::condition_variable wake_;
   std::deque<Job*> jobs_;
   int workers_ = 0;
+  int busy_ = 0;
+  Placement placement_;
 };
 
 std::atomic<Pool*> pool{nullptr};

@@ -19,6 +19,9 @@ struct GeometryTable {
   // rotations [B, J, 3], posedirs [V, 3, 9 (J - 1)] -> out [B, V, 3]; posedirs is read once
   void (*pose_offsets)(const float* rotations, int64_t n_poses, int64_t n_joints,
                        const float* posedirs, int64_t n_vertices, int threads, float* out);
+  // betas [K], shapedirs [V, 3, K] -> out [V, 3]
+  void (*shape_offsets)(const float* betas, int64_t n_betas, const float* shapedirs,
+                        int64_t n_vertices, float* out);
   // vertices [V, 3], transforms [J, 3, 4], bone_ids, bone_weights [V, 4] -> out [V, 3]
   void (*skin)(const float* vertices, int64_t n_vertices, const float* transforms,
                const int32_t* bone_ids, const float* bone_weights, int threads, float* out);

@@ -13,6 +13,7 @@ from gas_rt.kernels.twins.skinning import (
     joint_transforms,
     pose_offsets,
     rodrigues,
+    shape_offsets,
     skin,
 )
 from gas_rt.kernels.twins.trainer import Trainer, adam_step, loss_and_gradients
@@ -37,6 +38,7 @@ __all__ = [
     "rodrigues",
     "sample_texture",
     "shade_normals",
+    "shape_offsets",
     "skin",
     "upsample",
     "vertex_normals",

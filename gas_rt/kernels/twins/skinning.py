@@ -40,6 +40,11 @@ def pose_offsets(rotations: F32, posedirs: F32, *, threads: int = 1) -> F32:
     return np.asarray(posedirs @ features, np.float32)
 
 
+def shape_offsets(betas: F32, shapedirs: F32) -> F32:
+    """Shape blend shape offsets [V, 3]."""
+    return np.asarray(shapedirs @ betas, np.float32)
+
+
 def skin(
     vertices: F32, transforms: F32, bone_ids: I32, bone_weights: F32, *, threads: int = 1
 ) -> F32:
