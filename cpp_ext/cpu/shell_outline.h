@@ -13,7 +13,29 @@
 namespace gas_rt {
 namespace GAS_RT_ISA {
 
-// Every leaf that lists vertices marks the rectangle of pixels around the ball that holds it.
+// The leaves of a block beside which one is empty, of the leaves that are not. full: [blocks] a bit
+// for every leaf; at: the block's place in x, y, z.
+inline uint64_t outer_leaves(const ShellView& shell, const std::vector<uint64_t>& full,
+                             const int* at) {
+  // Leaves whose place along an axis is 0.
+  constexpr uint64_t kFirst[3] = {0x1111111111111111u, 0x000f000f000f000fu, 0xffffu};
+  const int64_t stride[3] = {1, shell.blocks[0], int64_t{1} * shell.blocks[0] * shell.blocks[1]};
+  const int64_t number = at[0] + at[1] * stride[1] + at[2] * stride[2];
+  const uint64_t own = full[number];
+  uint64_t inner = own;
+  for (int axis = 0; axis < 3; ++axis) {
+    const int step = 1 << 2 * axis, across = 3 * step;  // in bits
+    const uint64_t below = at[axis] > 0 ? full[number - stride[axis]] : 0;
+    const uint64_t above = at[axis] + 1 < shell.blocks[axis] ? full[number + stride[axis]] : 0;
+    const uint64_t first = kFirst[axis], last = first << across;
+    inner &= (own << step & ~first) | (below >> across & first);
+    inner &= (own >> step & ~last) | (above << across & last);
+  }
+  return own & ~inner;
+}
+
+// Every leaf that lists vertices marks the rectangle of pixels around the ball that holds it. Those
+// among others can be left out: a ray that meets one leaves them through one that is not.
 class ShellOutline {
  public:
   ShellOutline(const ShellView& shell, const std::vector<int32_t>& bits, const RayBundle& bundle,
@@ -27,19 +49,24 @@ class ShellOutline {
       for (int d = 0; d < 3; ++d) leaf_[axis][d] = float(bundle.rotation[3 * axis + d] * kLeafM);
     }
     const float lo[3] = {shell.origin.x, shell.origin.y, shell.origin.z};
-    const int32_t* block = bits.data();
+    std::vector<uint64_t> full(bits.size() / kWordsPerBlock);
+    for (size_t b = 0; b < full.size(); ++b) {
+      full[b] = uint64_t{uint32_t(bits[2 * b + 1])} << 32 | uint32_t(bits[2 * b]);
+    }
+    size_t block = 0;
     for (int z = 0; z < shell.blocks[2]; ++z)
       for (int y = 0; y < shell.blocks[1]; ++y)
-        for (int x = 0; x < shell.blocks[0]; ++x, block += kWordsPerBlock) {
-          if ((block[0] | block[1]) == 0) continue;
+        for (int x = 0; x < shell.blocks[0]; ++x, ++block) {
+          if (full[block] == 0) continue;
           const int at[3] = {x, y, z};
-          double first[3] = {};  // middle of the block's first leaf, in the camera's axes
+          double first[3] = {};
           for (int d = 0; d < 3; ++d) {
             const double world = lo[d] + (kLeavesPerBlock * at[d] + 0.5) * kLeafM;
             for (int axis = 0; axis < 3; ++axis)
               first[axis] += bundle.rotation[3 * d + axis] * (world - bundle.origin[d]);
           }
-          mark_block(block, {float(first[0]), float(first[1]), float(first[2])});
+          mark_block(outer_leaves(shell, full, at),
+                     {float(first[0]), float(first[1]), float(first[2])});
         }
   }
 
@@ -52,7 +79,8 @@ class ShellOutline {
   static constexpr float kReachM = 0.8661f * kLeafM + 1e-4f;
   static constexpr float kMarginPx = 0.01f;  // for the rounding of the projection
 
-  void mark_block(const int32_t* bits, Vec3f first) {
+  // first: the middle of the block's first leaf, in the camera's axes
+  void mark_block(uint64_t leaves, Vec3f first) {
     const float extent = 1.7321f * (kLeavesPerBlock - 1) * kLeafM;
     const float nearest = first.z - extent - kReachM;
     if (first.z + extent + kReachM < 0.0f) return;  // behind the camera, where rays begin
@@ -67,15 +95,14 @@ class ShellOutline {
       const float slope = aside[axis] / nearest;
       reach[axis] = kReachM * (1.0f + slope) / nearest * std::fabs(focal_[axis]) + kMarginPx;
     }
-    for (int word = 0; word < kWordsPerBlock; ++word)
-      for (uint32_t left = bits[word]; left != 0; left &= left - 1) {
-        const int i = 32 * word + __builtin_ctz(left);
-        const Vec3f at = first + leaf_step(0) * float(i & 3) + leaf_step(1) * float(i >> 2 & 3) +
-                         leaf_step(2) * float(i >> 4);
-        const float per_depth = 1.0f / at.z;
-        mark(at.x * per_depth * focal_[0] + centre_[0], at.y * per_depth * focal_[1] + centre_[1],
-             reach);
-      }
+    for (; leaves != 0; leaves &= leaves - 1) {
+      const int i = __builtin_ctzll(leaves);
+      const Vec3f at = first + leaf_step(0) * float(i & 3) + leaf_step(1) * float(i >> 2 & 3) +
+                       leaf_step(2) * float(i >> 4);
+      const float per_depth = 1.0f / at.z;
+      mark(at.x * per_depth * focal_[0] + centre_[0], at.y * per_depth * focal_[1] + centre_[1],
+           reach);
+    }
   }
 
   Vec3f leaf_step(int axis) const { return load3(leaf_[axis]); }

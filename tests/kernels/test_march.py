@@ -219,8 +219,8 @@ def test_every_pixel_whose_ray_has_samples_is_drawn(seed: int, away_m: float) ->
     k = [[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]]
     place = np.array([0, 0, distance_m]) - rotation @ np.full(3, away_m)
     view = Camera(k, rotation, place, width, height)
-    _, alpha = march(shell, constant_field(50.0, COLOUR), view)
-    counts = np.diff(march_samples(shell, view).offsets).reshape(height, width)
+    _, alpha = march(shell, constant_field(50.0, COLOUR), view, samples=300)
+    counts = np.diff(march_samples(shell, view, samples=300).offsets).reshape(height, width)
     np.testing.assert_array_equal(alpha > 0, counts > 0)
 
 
