@@ -107,7 +107,6 @@ def _widened(points: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 def _pooled(points: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     """Whether a cell has a point, along `axis`."""
     shape = points.shape
-    cells: NDArray[np.bool_] = points.reshape(
-        *shape[:axis], shape[axis] // PROBES, PROBES, *shape[axis + 1 :]
-    ).any(axis + 1)
+    split = points.reshape(*shape[:axis], shape[axis] // PROBES, PROBES, *shape[axis + 1 :])
+    cells: NDArray[np.bool_] = np.logical_or.reduce(split, axis=axis + 1)
     return cells
