@@ -1,84 +1,85 @@
-// The samples of a ray that may lie in the shell, front to back; empty space is stepped over.
+// The samples of a ray that may lie in the shell, front to back: vectors of samples at a time ask a
+// bitmap of the leaves, so empty space costs a fraction of a look-up per sample.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "gas_rt/ray.h"
 #include "gas_rt/shell.h"
+#include "leaf_bits.h"
 #include "nearest_block.h"
+#include "simd.h"
 
 namespace gas_rt {
 namespace GAS_RT_ISA {
 
-// A ray and where on it the next look is due.
+// A ray and the samples on it that are yet to be visited.
 struct WalkedRay {
   Ray ray;
-  float samples_per_leaf[3];  // along each axis
-  int next;                   // lattice index
+  int first;       // lattice index of the lowest bit of `ahead`
+  uint64_t ahead;  // samples in leaves that list vertices
 };
 
 class LatticeWalk {
  public:
-  LatticeWalk(const ShellView& shell, int samples) : shell_(shell), samples_(samples) {
-    float farthest = 0.0f;
-    for (const Vec3f& corner : {shell.lo, shell.hi}) {
-      for (const float at : {corner.x, corner.y, corner.z}) {
-        farthest = std::max(farthest, std::fabs(at));
-      }
-    }
-    margin_ = kRoundings * kEpsilon * farthest * kLeavesPerM;
-  }
+  // bits: leaf_bits of the shell, borrowed
+  LatticeWalk(const ShellView& shell, const std::vector<int32_t>& bits, int samples)
+      : shell_(shell), bits_(bits.data()), samples_(samples) {}
 
-  WalkedRay start(const Ray& ray) const {
-    const float step[3] = {ray.step.x, ray.step.y, ray.step.z};
-    WalkedRay walked{ray, {}, 0};
-    for (int axis = 0; axis < 3; ++axis) {
-      walked.samples_per_leaf[axis] = 1.0f / std::max(std::fabs(step[axis]) * kLeavesPerM, 1e-12f);
-    }
-    return walked;
-  }
+  WalkedRay start(const Ray& ray) const { return {ray, 0, look(ray, 0)}; }
 
   // Moves to the next sample in a leaf that lists vertices, and past it; false if there is none.
   bool advance(WalkedRay& walked, int* k, Vec3f* point, ShellLeaf* leaf) const {
-    while (walked.next < samples_) {
-      *k = walked.next++;
-      *point = sample_at(walked.ray, *k);
-      const ShellCell cell = find_cell(shell_, *point);
-      if (cell.leaf.begin != cell.leaf.end) {
-        *leaf = cell.leaf;
-        return true;
-      }
-      if (cell.width > 0) walked.next += more_inside(walked, *point, cell.width);
+    while (walked.ahead == 0) {
+      walked.first += kAhead;
+      if (walked.first >= samples_) return false;
+      walked.ahead = look(walked.ray, walked.first);
     }
-    return false;
+    *k = walked.first + __builtin_ctzll(walked.ahead);
+    walked.ahead &= walked.ahead - 1;
+    *point = sample_at(walked.ray, *k);
+    *leaf = find_leaf(shell_, *point);
+    return true;
   }
 
  private:
-  static constexpr float kLeavesPerM = 1.0f / kLeafM;
-  static constexpr float kEpsilon = 1.2e-7f;
-  // Of coordinates, on the way from a ray to a sample's leaf.
-  static constexpr float kRoundings = 8.0f;
-  static constexpr float kSampleRounding = 1e-3f;  // of the number of samples
+  static constexpr int kAhead = 64;
 
-  // How many further samples certainly lie in the same cube, `width` leaves wide.
-  int more_inside(const WalkedRay& walked, Vec3f p, int32_t width) const {
-    const float at[3] = {p.x - shell_.origin.x, p.y - shell_.origin.y, p.z - shell_.origin.z};
-    const float step[3] = {walked.ray.step.x, walked.ray.step.y, walked.ray.step.z};
-    float samples = static_cast<float>(samples_);
-    for (int axis = 0; axis < 3; ++axis) {
-      const float g = at[axis] * kLeavesPerM;
-      const float low = static_cast<float>(static_cast<int32_t>(g) & ~(width - 1));
-      const float room = step[axis] > 0.0f ? low + static_cast<float>(width) - g : g - low;
-      samples = std::min(samples, (room - margin_) * walked.samples_per_leaf[axis]);
+  // Bit i is set if sample first + i lies in a leaf that lists vertices. On a leaf's face rounding
+  // may disagree with find_leaf: of two such leaves both list what is in reach of the face.
+  uint64_t look(const Ray& ray, int first) const {
+    constexpr float kLeavesPerM = 1.0f / kLeafM;
+    const float start[3] = {ray.start.x, ray.start.y, ray.start.z};
+    const float step[3] = {ray.step.x, ray.step.y, ray.step.z};
+    const float origin[3] = {shell_.origin.x, shell_.origin.y, shell_.origin.z};
+    const int count = std::min(kAhead, samples_ - first);
+    uint64_t found = 0;
+    for (int i = 0; i < count; i += kLanes) {
+      const VF k = ascending() + static_cast<float>(first + i);
+      VI inside = k < static_cast<float>(first + count);
+      VF g[3];
+      for (int axis = 0; axis < 3; ++axis) {
+        g[axis] = (start[axis] + step[axis] * k - origin[axis]) * kLeavesPerM;
+        inside &= (g[axis] >= 0.0f) & (g[axis] < shell_.leaves[axis]);
+      }
+      VI at[3];
+      for (int axis = 0; axis < 3; ++axis) {
+        at[axis] = __builtin_convertvector(inside ? g[axis] : VF{}, VI);
+      }
+      const VI block =
+          ((at[2] >> 2) * shell_.blocks[1] + (at[1] >> 2)) * shell_.blocks[0] + (at[0] >> 2);
+      const VI words = look_up(bits_, kWordsPerBlock * block + (at[2] >> 1 & 1));
+      const VI bit = (at[2] & 1) << 4 | (at[1] & 3) << 2 | (at[0] & 3);
+      found |= uint64_t{sign_bits(words << (31 - bit) & inside)} << i;
     }
-    return static_cast<int>(std::max(samples - kSampleRounding, 0.0f));
+    return found;
   }
 
   const ShellView& shell_;
+  const int32_t* bits_;
   int samples_;
-  float margin_;  // in leaves
 };
 
 }  // namespace GAS_RT_ISA

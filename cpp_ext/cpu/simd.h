@@ -84,6 +84,41 @@ inline VF vsqrt(VF x) {
 #endif
 }
 
+// 0, 1, 2 ...
+inline VF ascending() {
+  VF v;
+  for (int i = 0; i < kLanes; ++i) v[i] = static_cast<float>(i);
+  return v;
+}
+
+// The lanes' sign bits, the first lane's lowest.
+inline uint32_t sign_bits(VI v) {
+#if defined(__AVX512DQ__)
+  return _mm512_movepi32_mask((__m512i)v);
+#elif defined(__AVX__)
+  return static_cast<uint32_t>(_mm256_movemask_ps((__m256)v));
+#elif defined(__SSE2__)
+  return static_cast<uint32_t>(_mm_movemask_ps((__m128)v));
+#else
+  uint32_t bits = 0;
+  for (int i = 0; i < kLanes; ++i) bits |= static_cast<uint32_t>(v[i] < 0) << i;
+  return bits;
+#endif
+}
+
+// table[index], lane by lane; no index is negative.
+inline VI look_up(const int32_t* table, VI index) {
+#if defined(__AVX512F__)
+  return (VI)_mm512_mask_i32gather_epi32(__m512i{}, 0xffff, (__m512i)index, table, 4);
+#elif defined(__AVX2__)
+  return (VI)_mm256_i32gather_epi32(table, (__m256i)index, 4);
+#else
+  VI v;
+  for (int i = 0; i < kLanes; ++i) v[i] = table[index[i]];
+  return v;
+#endif
+}
+
 // e^x to 2 ulp; x is clamped to [-87, 88], so the result is finite and never denormal.
 inline VF vexp(VF x) {
   x = vmin(vmax(x, splat(-87.0f)), splat(88.0f));

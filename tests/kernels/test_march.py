@@ -203,6 +203,27 @@ def test_stepping_over_empty_space_misses_nothing(seed: int, away_m: float) -> N
     assert (near == packed.vertex_id).sum() >= 0.99 * len(near) - 2
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 30.0]))
+@settings(max_examples=40, deadline=None)
+def test_every_pixel_whose_ray_has_samples_is_drawn(seed: int, away_m: float) -> None:
+    # Cameras outside the cloud of vertices and in it, upright and not, with uneven lenses.
+    rng = np.random.default_rng(seed)
+    vertices = (rng.uniform(-1, 1, (25, 3)) + away_m).astype(np.float32)
+    shell = identity_shell(vertices, radius_m=float(rng.uniform(0.02, 0.2)))
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    rotation *= np.sign(np.linalg.det(rotation))
+    distance_m = float(rng.choice([0.0, 1.0, 3.0, 35.0]))
+    width, height = int(rng.integers(1, 150)), int(rng.integers(1, 60))
+    focal = rng.uniform(0.3, 1.0, 2) * max(width, height) * max(distance_m, 0.5)
+    centre = rng.uniform(-0.2, 1.2, 2) * (width, height)
+    k = [[focal[0], 0, centre[0]], [0, focal[1], centre[1]], [0, 0, 1]]
+    place = np.array([0, 0, distance_m]) - rotation @ np.full(3, away_m)
+    view = Camera(k, rotation, place, width, height)
+    _, alpha = march(shell, constant_field(50.0, COLOUR), view, samples=300)
+    counts = np.diff(march_samples(shell, view, samples=300).offsets).reshape(height, width)
+    np.testing.assert_array_equal(alpha > 0, counts > 0)
+
+
 def test_the_teachers_way_gives_the_baked_picture() -> None:
     field, shell, view = random_field(scale=0.3), random_shell(), camera(40, 30)
     rgb, alpha = march(shell, field, view)

@@ -59,7 +59,7 @@ GAS_RT_HD bool make_ray(const RayBundle& bundle, int column, int row, Ray& ray) 
                            (row + 0.5 - bundle.cy) / bundle.fy, 1.0};
   const Vec3d world = rotate(bundle.rotation, in_camera);
   const double direction[3] = {world.x, world.y, world.z};
-  double near = 0.0, far = 1e30;
+  double t_enter = 0.0, t_leave = 1e30;
   for (int d = 0; d < 3; ++d) {
     if (std::fabs(direction[d]) < 1e-12) {
       if (bundle.origin[d] < bundle.lo[d] || bundle.origin[d] > bundle.hi[d]) return false;
@@ -69,14 +69,14 @@ GAS_RT_HD bool make_ray(const RayBundle& bundle, int column, int row, Ray& ray) 
     const double a = (bundle.lo[d] - bundle.origin[d]) * per_unit;
     const double b = (bundle.hi[d] - bundle.origin[d]) * per_unit;
     const double enter = a < b ? a : b, leave = a < b ? b : a;
-    near = enter > near ? enter : near;
-    far = leave < far ? leave : far;
+    t_enter = enter > t_enter ? enter : t_enter;
+    t_leave = leave < t_leave ? leave : t_leave;
   }
-  if (!(far > near)) return false;
-  const double step = (far - near) / (bundle.samples - 1);
+  if (!(t_leave > t_enter)) return false;
+  const double step = (t_leave - t_enter) / (bundle.samples - 1);
   float start_f[3], step_f[3];
   for (int d = 0; d < 3; ++d) {
-    start_f[d] = static_cast<float>(bundle.origin[d] + near * direction[d]);
+    start_f[d] = static_cast<float>(bundle.origin[d] + t_enter * direction[d]);
     step_f[d] = static_cast<float>(step * direction[d]);
   }
   ray.start = load3(start_f);

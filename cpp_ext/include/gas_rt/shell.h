@@ -49,15 +49,8 @@ GAS_RT_HD T leaf_in_block(T x, T y, T z) {
   return (z & 2) << 4 | (y & 2) << 3 | (x & 2) << 2 | (z & 1) << 2 | (y & 1) << 1 | (x & 1);
 }
 
-// The leaf around p; how many leaves the cube around p is wide that is empty if the leaf is, 0
-// outside the grid.
-struct ShellCell {
-  ShellLeaf leaf;
-  int32_t width;
-};
-
-// Leaves out of reach of the body are empty, as is everything outside the grid.
-GAS_RT_HD ShellCell find_cell(const ShellView& shell, Vec3f p) {
+// The leaf around p. Leaves out of reach of the body are empty, as is everything outside the grid.
+GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) {
   constexpr float kLeavesPerM = 1.0f / kLeafM;
   const float gx = (p.x - shell.origin.x) * kLeavesPerM;
   const float gy = (p.y - shell.origin.y) * kLeavesPerM;
@@ -65,19 +58,17 @@ GAS_RT_HD ShellCell find_cell(const ShellView& shell, Vec3f p) {
   // Written so that NaN is outside.
   if (!(gx >= 0.0f && gx < shell.leaves[0] && gy >= 0.0f && gy < shell.leaves[1] && gz >= 0.0f &&
         gz < shell.leaves[2])) {
-    return {{nullptr, nullptr}, 0};
+    return {nullptr, nullptr};
   }
   const int32_t x = static_cast<int32_t>(gx), y = static_cast<int32_t>(gy);
   const int32_t z = static_cast<int32_t>(gz);
   const int32_t block =
       shell.block[((z >> 2) * shell.blocks[1] + (y >> 2)) * shell.blocks[0] + (x >> 2)];
-  if (block < 0) return {{nullptr, nullptr}, kLeavesPerBlock};
+  if (block < 0) return {nullptr, nullptr};
   const int32_t* start =
       shell.leaf_start + static_cast<int64_t>(block) * kLeavesInBlock + leaf_in_block(x, y, z);
-  return {{shell.lanes + start[0], shell.lanes + start[1]}, 1};
+  return {shell.lanes + start[0], shell.lanes + start[1]};
 }
-
-GAS_RT_HD ShellLeaf find_leaf(const ShellView& shell, Vec3f p) { return find_cell(shell, p).leaf; }
 
 // The vertex of the leaf nearest to p, or kNoVertex beyond the radius; of equal distances the
 // lowest number wins.
