@@ -58,7 +58,9 @@ class Folds:
         hem = max(bottom_hem_y(bottom, anatomy), anatomy.ankle_y)
         knee = _hill(fields.y, anatomy.knee_y - 0.02, 0.08)
         stacked = _hill(fields.y, hem + 0.03, 0.09)
-        crotch = _hill(fields.y, anatomy.crotch_y - 0.02, 0.07) * (1 - ramp(fields.side_x - 0.12, 0.08))
+        crotch = _hill(fields.y, anatomy.crotch_y - 0.02, 0.07) * (
+            1 - ramp(fields.side_x - 0.12, 0.08)
+        )
         around = 0.55 * knee + 0.8 * stacked + 0.5 * crotch
         down = np.full_like(fields.y, 0.3)
         loose = {"leggings": 0.15, "joggers": 1.1}.get(bottom.kind, 0.9)

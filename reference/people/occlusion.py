@@ -132,9 +132,9 @@ def visibility(
         depth[k, :-1, :-1] = np.where(raster.mask, raster.depth, np.inf)
     lifted = vertices + np.float32(offset_m) * normals
     rotation = np.stack([c.rotation for c in cameras])
-    local = lifted @ rotation.transpose(0, 2, 1) + np.stack([c.translation for c in cameras])[
-        :, None
-    ]
+    local = (
+        lifted @ rotation.transpose(0, 2, 1) + np.stack([c.translation for c in cameras])[:, None]
+    )
     focal = cameras[0].intrinsics[0, 0]
     pixel = local[..., :2] * (focal / local[..., 2:]) + np.float32(picture / 2 - 0.5)
     pixel = np.clip(pixel, 0, picture - 1)

@@ -210,9 +210,7 @@ def _top(rng: np.random.Generator, kind: str, feminine: bool, plain: bool) -> To
         "dress": (0.004, 0.008),
     }  # fmt: skip
     raglan = kind in ("tshirt", "longsleeve") and not plain and rng.random() < 0.15
-    sleeve_cloth = (
-        fabric(rng, {"solid": 1}, _beside(rng, base, plain=False)) if raglan else cloth
-    )
+    sleeve_cloth = fabric(rng, {"solid": 1}, _beside(rng, base, plain=False)) if raglan else cloth
     printed = kind in ("tshirt", "longsleeve", "hoodie", "sweater", "tank")
     quiet = cloth.pattern in ("solid", "gradient", "block", "halves")
     logo = not plain and printed and quiet and rng.random() < 0.6

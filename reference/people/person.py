@@ -12,8 +12,8 @@ from gas_rt.body import BodyModel, ShapedBody
 from gas_rt.core import Pose
 from reference.people.canvas import Canvas, canvas_for
 from reference.people.drape import draped_garments, hung
-from reference.people.hands import hand_offsets
 from reference.people.hair import hair_offsets
+from reference.people.hands import hand_offsets
 from reference.people.look import Look, draw_look
 from reference.people.loose import SLOTS, STRIP_SHARE, LooseMesh, slot_shape
 from reference.people.occlusion import Proxy
