@@ -165,6 +165,10 @@ class Fields:
         """[N] metres around the cloth, 0 in front; broken at the back and at sleeves and legs."""
         anatomy = self.anatomy
         trunk = np.arctan2(self.x, 1.25 * (self.z - np.float32(anatomy.torso_z))) * 0.145
+        # On the shoulders angles would crowd around the neck: there, cloth is two flat panels.
+        flat = np.where(self.is_front, self.x, np.sign(self.x) * np.pi * 0.145 - self.x)
+        top = ramp(self.y - np.float32(anatomy.shoulder_y - 0.05), 0.12)
+        trunk = trunk + top * (flat - trunk)
         leg = np.sign(self.x) * (0.12 - 0.075 * self.leg_angle)
         arm = self.arm_angle * 0.055 + np.where(self.x > 0, 1.0, 2.0)
         around = np.where(self.y < anatomy.crotch_y - 0.02, leg, trunk)

@@ -61,7 +61,7 @@ class Folds:
         crotch = _hill(fields.y, anatomy.crotch_y - 0.02, 0.07) * (
             1 - ramp(fields.side_x - 0.12, 0.08)
         )
-        around = 0.55 * knee + 0.8 * stacked + 0.5 * crotch
+        around = 0.45 * knee + 0.6 * stacked + 0.5 * crotch
         down = np.full_like(fields.y, 0.3)
         loose = {"leggings": 0.15, "joggers": 1.1}.get(bottom.kind, 0.9)
         return self._mixed(around, down) * np.float32(loose * bottom.fabric.wrinkles)

@@ -222,7 +222,10 @@ def _outer(outer: Outer, fields: Fields) -> Layer:
         np.float32(1.0),
     )
     distance = np.minimum(np.minimum(hem, sleeve), np.minimum(fields.neckline + 0.012, opening))
-    thickness = np.full_like(distance, outer.thickness_m)
+    # It hangs past the waist rather than following it in.
+    trunk = 1 - _smoothstep(fields.sleeve, -0.02, 0.04)
+    drape = 1.6 * outer.thickness_m * _bump(fields.y, anatomy.waist_y, 0.11) * trunk
+    thickness = outer.thickness_m + drape
     if outer.hood:
         thickness = thickness + _hood(fields)
     return Layer("outer", distance.astype(np.float32), thickness.astype(np.float32), 1.0)

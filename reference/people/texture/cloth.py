@@ -107,7 +107,8 @@ class _Painter:
         y = self.y - (self.anatomy.chest_y - 0.02 + motif.dy_m)
         inner, outer = stamp(motif, x, y)
         here = (self.front == front) & (self.sleeve < 0.02)
-        over(paint, motif.border, outer * here)
+        if motif.border != motif.colour:
+            over(paint, motif.border, outer * here)
         over(paint, motif.colour, inner * here)
 
     def _sock(self) -> F32:
