@@ -2,7 +2,8 @@
 
 View and pose clips of synthetic people in turn, with the real stage 1's renders as condition, in
 files of 32 people. Files appear atomically; one that is complete is skipped, so an interrupted run
-resumes. A clip depends on its seed, how many frames it shows and films, and the checkpoints alone.
+resumes. A clip depends on its seed, how many frames it shows and films, the mixture of scans and
+videos and the checkpoints alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from reference.diffusion.clips import Clip, write_clips
 from reference.diffusion.config import PRESETS
 from reference.diffusion.studio import Studio
 from reference.people import seeds
+from reference.people.mixture import STAGE2, Mixture, add_mixture, mixture_of
 
 __all__ = ["Plan", "build", "main"]
 
@@ -49,6 +51,7 @@ class Plan:
     filmed : frames rendered per clip, played forth and back; None renders all.
     twins : whether everybody's mirror image has a clip too, right after theirs.
     first : number of the first shard.
+    mixture : who is scanned and who is filmed, and how well videos are fitted.
     """
 
     split: str
@@ -60,6 +63,7 @@ class Plan:
     filmed: int | None = None
     twins: bool = False
     first: int = 0
+    mixture: Mixture = STAGE2
     body: Path = BODY
     workers: int = 1
     people_per_shard: int = PEOPLE_PER_SHARD
@@ -84,7 +88,9 @@ def _shoot(seed: int, *, plan: Plan) -> tuple[list[Clip], float]:
     """A person's clips, and the seconds of one core they took."""
     studio = _studio(plan.stage1, plan.autoencoder, plan.body)
     started = time.process_time()
-    clips = studio.clips(seed, frames=plan.frames, filmed=plan.filmed, twin=plan.twins)
+    clips = studio.clips(
+        seed, frames=plan.frames, filmed=plan.filmed, twin=plan.twins, mixture=plan.mixture
+    )
     return clips, time.process_time() - started
 
 
@@ -137,8 +143,9 @@ def _finished(path: Path, want: Sequence[int], plan: Plan, black: NDArray[np.flo
     """Whether a shard is there with all that belongs in it; not if a run wanted fewer clips."""
     if not path.exists():
         return False
-    found = read_npz(path, keys=("seed", "azimuth", "black_latent"))
-    if missing := {"seed", "azimuth", "black_latent"} - set(found):
+    keys = ("seed", "azimuth", "black_latent", "video", "fit_noise")
+    found = read_npz(path, keys=keys)
+    if missing := set(keys) - set(found):
         raise InputError(f"{path}: no clip shard, {sorted(missing)} missing; choose another --out")
     frames, latent = found["azimuth"].shape[1], found["black_latent"]
     if frames != plan.frames:
@@ -153,6 +160,14 @@ def _finished(path: Path, want: Sequence[int], plan: Plan, black: NDArray[np.flo
         )
     kept = found["seed"].tolist()
     wanted = [seed for seed in want for _ in range(1 + plan.twins)]
+    videos = [plan.mixture.kind_of(seed) == "video" for seed in kept]
+    levels = np.float32([plan.mixture.level_of(seed) for seed in kept])
+    if found["video"].tolist() != videos or found["fit_noise"].tolist() != levels.tolist():
+        raise InputError(
+            f"{path}: holds {int(found['video'].sum())} videos, fits of level "
+            f"{found['fit_noise'].max():g}; {sum(videos)} of level {levels.max():g} were asked "
+            "for; choose another --out, --videos or --fit-noise"
+        )
     if kept[: len(wanted)] == wanted:
         return True
     if kept != wanted[: len(kept)]:
@@ -193,12 +208,17 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--config", choices=("mini", "tiny"), default="mini", help="the model to be trained")
     add("--body", type=Path, default=BODY)
     add("--workers", type=_positive, default=1, help="processes, one core each")
+    add_mixture(parser, STAGE2)
     arguments = parser.parse_args(argv)
     everyone = len(SPLITS[arguments.split])
     if arguments.skip < 0 or arguments.skip % PEOPLE_PER_SHARD:
         parser.error(f"--skip: expected a multiple of {PEOPLE_PER_SHARD}, got {arguments.skip}")
     if arguments.filmed and arguments.filmed > arguments.frames:
         parser.error(f"--filmed: clips show {arguments.frames} frames; film no more than --frames")
+    try:
+        arguments.mixture = mixture_of(arguments)
+    except InputError as error:
+        parser.error(str(error))
     if arguments.skip + arguments.clips > everyone:
         parser.error(f"--clips: {arguments.split} has {everyone} people; ask for fewer")
     return arguments
@@ -218,6 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         autoencoder=arguments.autoencoder,
         out=arguments.out,
         first=skip // PEOPLE_PER_SHARD,
+        mixture=arguments.mixture,
         body=arguments.body,
         workers=arguments.workers,
     )

@@ -1,14 +1,17 @@
 """Clip shards: what stage 2 is trained on, one ``.npz`` of a few dozen clips.
 
-Schema 1, N clips of L frames, pictures H × W, latents [C, h, w] with h = H/8, w = W/8:
+Schema 2, N clips of L frames, pictures H × W, latents [C, h, w] with h = H/8, w = W/8:
 
 ======================== ================== ====================================================
 key                      dtype, shape       what
 ======================== ================== ====================================================
-schema                   i64 []             1
+schema                   i64 []             2
 seed                     i64 [N]            the person's seed
 task                     u8 [N]             0 pose (one camera), 1 view (one pose)
 fps                      f32 [N]            frames per second of the motion or orbit
+video                    u8 [N]             1 for a video, whose camera shakes and whose poses,
+                                            cameras and betas are estimates; 0 for an exact scan
+fit_noise                f32 [N]            level of the estimates' errors, 0 of a scan
 azimuth                  f32 [N, L]         radians in [0, π] between the camera of the frame and
                                             of the picture, for the guidance of views
 reference_rgb            u8 [N, H, W, 3]    the masked picture, black background
@@ -52,7 +55,7 @@ __all__ = [
     "write_clips",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
 DOWNSAMPLING = 8
 ENCODE_BATCH = 16
@@ -79,6 +82,8 @@ class Clip:
     nerf_latents: F16
     normals: U8
     person: U8
+    video: bool = False
+    fit_noise: float = 0.0
 
     def forth_and_back(self, frames: int) -> Clip:
         """The clip at another length: its frames forth, back, forth and so on."""
@@ -110,7 +115,7 @@ class Pictures:
         return flipped
 
 
-SCALARS = ("seed", "task", "fps")
+SCALARS = ("seed", "task", "fps", "video", "fit_noise")
 ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in SCALARS)
 
 
@@ -123,6 +128,8 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
         "seed": np.array([c.seed for c in clips], np.int64),
         "task": np.array([TASKS.index(c.task) for c in clips], np.uint8),
         "fps": np.array([c.fps for c in clips], np.float32),
+        "video": np.array([c.video for c in clips], np.uint8),
+        "fit_noise": np.array([c.fit_noise for c in clips], np.float32),
         "black_latent": np.asarray(black_latent, np.float16),
     }
     for name in ARRAYS:
@@ -160,6 +167,8 @@ def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
         "seed": (np.int64, (n,)),
         "task": (np.uint8, (n,)),
         "fps": (np.float32, (n,)),
+        "video": (np.uint8, (n,)),
+        "fit_noise": (np.float32, (n,)),
         "azimuth": (np.float32, (n, length)),
         "reference_rgb": (np.uint8, (n, *picture)),
         "reference_latent": (np.float16, (n, c, h, w)),

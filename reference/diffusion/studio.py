@@ -1,11 +1,12 @@
 """A clip of a person with the conditions stage 2 will get: the field's renders and normal maps.
 
-A clip follows from its seed and its lengths alone, whoever films it and in whatever order.
+A clip follows from its seed, its lengths and the mixture of scans and videos alone, whoever films
+it and in whatever order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,7 @@ from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
 from reference.nerf.model import HumanNerf
 from reference.nerf.render import encode_photo, render_view
+from reference.people.mixture import STAGE2, Mixture
 from reference.people.sampling import FPS
 from reference.people.seeds import generator
 
@@ -67,25 +69,40 @@ class Studio:
         """[C, h, w]; also the autoencoder's signature."""
         return encode(self.autoencoder, np.zeros((1, self.size, self.size, 3), np.uint8))[0]
 
-    def film(self, seed: int, *, frames: int) -> people.Clip:
-        """The pictures of the seed's clip, as `people` draws them, and their rate."""
-        rng = generator(seed, "stage 2 clip")
-        if task_of(seed) == "view":
+    def film(self, seed: int, *, frames: int, mixture: Mixture = STAGE2) -> people.Clip:
+        """The pictures of the seed's clip, as `people` draws them, and what is known of them."""
+        task, stride = task_of(seed), _stride(seed)
+        if mixture.kind_of(seed) == "video":
+            return people.video_clip(
+                seed,
+                self.body,
+                task=task,
+                noise=mixture.noise,
+                frames=frames,
+                stride=stride,
+                size=self.size,
+            )
+        if task == "view":
+            rng = generator(seed, "stage 2 clip")
             variant = 0 if rng.random() < RELEASE_ORBIT_SHARE else 1
             return people.view_clip(seed, self.body, frames=frames, size=self.size, variant=variant)
-        return people.pose_clip(
-            seed, self.body, frames=frames, size=self.size, stride=_stride(seed)
-        )
+        return people.pose_clip(seed, self.body, frames=frames, size=self.size, stride=stride)
 
     def clips(
-        self, seed: int, *, frames: int, filmed: int | None = None, twin: bool = False
+        self,
+        seed: int,
+        *,
+        frames: int,
+        filmed: int | None = None,
+        twin: bool = False,
+        mixture: Mixture = STAGE2,
     ) -> list[Clip]:
         """Film a person, render the conditions, encode.
 
         Where fewer are `filmed` than `frames`, a clip plays them forth and back. With `twin` a clip
         of the person's mirror image follows: another person for a tenth of the work.
         """
-        film = self.film(seed, frames=filmed or frames)
+        film = self.film(seed, frames=filmed or frames, mixture=mixture)
         shot = film.reference
         poses, cameras = (shot.pose, *film.poses), (shot.camera, *film.cameras)
         azimuth = [np.radians(azimuth_deg(shot.camera, camera)) for camera in film.cameras]
@@ -96,7 +113,7 @@ class Studio:
             normals=self.normals(film.betas, poses, cameras),
         )
         sides = [pictures, pictures.mirrored()] if twin else [pictures]
-        return [
+        made = (
             make_clip(
                 self.autoencoder,
                 seed=seed,
@@ -106,7 +123,9 @@ class Studio:
                 pictures=side,
             ).forth_and_back(frames)
             for side in sides
-        ]
+        )
+        video, level = film.kind == "video", mixture.level_of(seed)
+        return [replace(clip, video=video, fit_noise=level) for clip in made]
 
     def renders(
         self,

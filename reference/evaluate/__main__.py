@@ -29,6 +29,8 @@ from reference.evaluate.judge import evaluate, speed, steadiness, summary
 from reference.evaluate.live import Streamed
 from reference.evaluate.shown import Show
 from reference.metrics import SEEN_DEG
+from reference.people import FitNoise
+from reference.people.mixture import KINDS
 
 __all__ = ["main"]
 
@@ -76,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_seeds, default=range(950_000, 950_008))
     parser.add_argument("--views", type=int, default=20, help="frames of the orbit; 0 for none")
     parser.add_argument("--motions", type=int, default=4, metavar="N", help="people in motion")
+    parser.add_argument(
+        "--kind",
+        choices=KINDS,
+        default="scan",
+        help="exact fits and calibrated cameras, or a hand-held camera and estimated fits",
+    )
+    parser.add_argument(
+        "--fit-noise", type=float, default=1.0, metavar="LEVEL", help="of a video's fits (1)"
+    )
     parser.add_argument("--motion-frames", type=int, default=40, metavar="N")
     parser.add_argument(
         "--steady",
@@ -119,6 +130,8 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"--views: expected 0 or at least 2, got {args.views}")
     if not 0 <= args.motions <= len(args.seeds) and args.motions != parser.get_default("motions"):
         parser.error(f"--motions: expected 0..{len(args.seeds)}, got {args.motions}")
+    if args.fit_noise < 0:
+        parser.error(f"--fit-noise: expected a level of at least 0, got {args.fit_noise:g}")
     if args.motion_frames < 1:
         parser.error(f"--motion-frames: expected at least 1, got {args.motion_frames}")
     if args.steady and (args.steady < 3 * PERIOD or args.steady % PERIOD):
@@ -143,11 +156,12 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 def _cases(args: argparse.Namespace, body: BodyModel) -> Iterator[Case]:
     """Each person's orbit and, of the first few, motion."""
+    filmed = {} if args.kind == "scan" else {"noise": FitNoise().scaled(args.fit_noise)}
     for k, seed in enumerate(args.seeds):
         if args.views:
-            yield view_case(seed, body, frames=args.views)
+            yield view_case(seed, body, frames=args.views, **filmed)
         if k < args.motions:
-            yield motion_case(seed, body, frames=args.motion_frames)
+            yield motion_case(seed, body, frames=args.motion_frames, **filmed)
 
 
 def _show(args: argparse.Namespace, body: BodyModel) -> tuple[Show, dict[str, Any]]:
@@ -252,6 +266,8 @@ def _document(args: argparse.Namespace, command: str) -> dict[str, Any]:
         "steps": 0,
         **about,
         "seeds": [args.seeds.start, args.seeds.stop],
+        "kind": args.kind,
+        "fit_noise": args.fit_noise if args.kind == "video" else 0.0,
         "views": args.views,
         "motions": [min(args.motions, len(args.seeds)), args.motion_frames],
         "seen_deg": SEEN_DEG,

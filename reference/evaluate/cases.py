@@ -48,14 +48,29 @@ class Case:
         return len(self.poses)
 
 
-def view_case(seed: int, body: BodyModel, *, frames: int) -> Case:
-    """The orbit that begins at the photo's camera, in the release's steps."""
-    return _case(seed, people.view_clip(seed, body, frames=frames), counted=range(1, frames))
+def view_case(
+    seed: int, body: BodyModel, *, frames: int, noise: people.FitNoise | None = None
+) -> Case:
+    """The orbit that begins at the photo's camera, in the release's steps.
+
+    With `noise` a video instead: a camera carried around a person who stands, estimated fits.
+    """
+    if noise is None:
+        clip = people.view_clip(seed, body, frames=frames)
+    else:
+        clip = people.video_clip(seed, body, task="view", noise=noise, frames=frames)
+    return _case(seed, clip, counted=range(1, frames))
 
 
-def motion_case(seed: int, body: BodyModel, *, frames: int) -> Case:
-    """A motion drawn for the person, seen by one camera."""
-    return _case(seed, people.pose_clip(seed, body, frames=frames), counted=range(frames))
+def motion_case(
+    seed: int, body: BodyModel, *, frames: int, noise: people.FitNoise | None = None
+) -> Case:
+    """A motion drawn for the person, seen by one camera; with `noise` a video of it."""
+    if noise is None:
+        clip = people.pose_clip(seed, body, frames=frames)
+    else:
+        clip = people.video_clip(seed, body, task="pose", noise=noise, frames=frames)
+    return _case(seed, clip, counted=range(frames))
 
 
 def loop_case(seed: int, body: BodyModel, *, frames: int) -> Case:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import ConvexHull
 
 from gas_rt.cameras import framing_camera
 from gas_rt.core import Camera
@@ -46,8 +47,10 @@ def framed(
 
     Radians; azimuth 0 is in front, growing towards the subject's left.
     """
+    everything = np.concatenate(points)
+    # What fills the frame is on the hull; it has a hundredth of the points.
     return framing_camera(
-        np.concatenate(points),
+        everything[ConvexHull(everything).vertices],
         side_px=size,
         azimuth_deg=float(np.degrees(azimuth)),
         elevation_deg=float(np.degrees(elevation)),

@@ -18,7 +18,7 @@ from gas_rt.core import JOINT_COUNT, Camera
 from reference.people.anatomy import Anatomy, measure
 from reference.people.fields import Fields, ramp
 from reference.people.noise import NoiseBank
-from reference.people.occlusion import bake_occlusion
+from reference.people.occlusion import Proxy, bake_occlusion
 from reference.people.smoothing import Neighbours, low_pass, relax
 
 F32 = NDArray[np.float32]
@@ -43,6 +43,8 @@ class Canvas:
     gutter_to, gutter_from : texels beside a chart, and the covered texel each copies.
     vertices : Fields of the body's vertices. In both fields the toes are merged, as a shoe has it.
     neighbours : the body's edges.
+    proxy : the body's coarse mesh for light.
+    noise, vertex_noise : the same fields at texels and at vertices.
     texel_occlusion [N] : 1 in the open, less in creases.
     """
 
@@ -56,7 +58,9 @@ class Canvas:
     vertices: Fields
     texel_occlusion: F32
     noise: NoiseBank
+    vertex_noise: NoiseBank
     neighbours: Neighbours
+    proxy: Proxy
 
     def assemble(self, colours: F32, strip: F32) -> F32:
         """colours [N,3] of the texels, strip [STRIP·size, size, 3] → texture [height, size, 3]."""
@@ -107,7 +111,9 @@ def canvas_for(body: BodyModel, size: int) -> Canvas:
         vertices=Fields(anatomy, painted, normals, weights, ear),
         texel_occlusion=at_texels(occlusion[:, None])[:, 0],
         noise=NoiseBank.of(texels.position),
+        vertex_noise=NoiseBank.of(painted),
         neighbours=neighbours,
+        proxy=Proxy.of(vertices, faces, normals),
     )
 
 

@@ -27,8 +27,8 @@ F32 = NDArray[np.float32]
 __all__ = ["draped_garments", "hung"]
 
 ROWS = 11
-SKIRT_COLUMNS = 36
-TAIL_COLUMNS = 30
+SKIRT_COLUMNS = 48
+TAIL_COLUMNS = 36
 BINS = 72
 GAP_M = 0.012
 """How far a skirt stays off what it hangs over."""
@@ -51,8 +51,8 @@ def draped_garments(
     if outfit.bottom.kind == "skirt":
         top = to_y(waistband_y(canvas.anatomy) + (0.012 if outfit.is_dress else 0.0))
         low = to_y(bottom_hem_y(outfit.bottom, canvas.anatomy))
-        flare = float(rng.uniform(0.05, 0.3))
-        guides = _tube(trunk, clothed.joints, (top, low), flare, 0.0)
+        flare = float(rng.uniform(0.02, 0.22))
+        guides = _tube(trunk, clothed.joints, (top, low), flare, 0.0, rng)
         picture = _skirt_picture(outfit, canvas, guides, rng)
         parts.append(grid_mesh(guides, slot="skirt", picture=picture))
     outer = outfit.outer
@@ -63,7 +63,7 @@ def draped_garments(
         opening = float(outer_opening_m(outer, canvas.anatomy, np.float32([hem]))[0])
         gap = float(np.arctan2(opening, 0.125))
         trunk = np.concatenate([trunk, *(part.rest for part in parts)])
-        guides = _tube(trunk, clothed.joints, (to_y(hem + 0.045), to_y(low)), 0.14, gap)
+        guides = _tube(trunk, clothed.joints, (to_y(hem + 0.045), to_y(low)), 0.06, gap, rng)
         picture = _tails_picture(outer.fabric, outer.trim, canvas, guides, rng)
         parts.append(grid_mesh(guides, slot="tails", picture=picture))
     return parts
@@ -77,7 +77,12 @@ def _leg_scale(canvas: Canvas, clothed: ShapedBody) -> Callable[[float], float]:
 
 
 def _tube(
-    points: F32, joints: F32, span_y: tuple[float, float], flare: float, gap_rad: float
+    points: F32,
+    joints: F32,
+    span_y: tuple[float, float],
+    flare: float,
+    gap_rad: float,
+    rng: np.random.Generator,
 ) -> Guides:
     """A tube around the points [n,3]; with `gap_rad` on either side of the front, an open one."""
     heights = np.linspace(*span_y, ROWS, dtype=np.float32)
@@ -97,8 +102,10 @@ def _tube(
         # The first row is tucked under what the tube hangs from.
         previous = np.maximum(body + (GAP_M if row else TUCK_M), grown)
         radii[row] = previous
-    waves = 1 + 0.035 * np.sin(angles * 7)[None] * np.linspace(0, 1, ROWS)[:, None] * (flare > 0.15)
-    radii = radii * waves
+    # The wider the hem, the deeper the folds it falls into.
+    fall = np.linspace(0, 1, ROWS)[:, None]
+    deep = 0.02 + 0.16 * flare
+    radii = radii * (1 + deep * fall * _pleats(angles, rng))
     x = radii * np.sin(angles)
     z = axis_z + radii * np.cos(angles)
     y = np.broadcast_to(heights[:, None], x.shape)
@@ -106,6 +113,15 @@ def _tube(
     ids, weights = _leg_weights(rest, joints)
     pull = np.linspace(22, 9, ROWS).astype(np.float32)
     return Guides(rest, ids, weights, 2, pull, closed, "legs")
+
+
+def _pleats(angles: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    """Folds around a tube, uneven, in [-1, 1]. [columns]."""
+    phase = rng.uniform(0, 2 * np.pi, 3)
+    count = int(rng.integers(6, 10))
+    drift = 0.8 * np.sin(2 * angles + phase[0])
+    wave = np.sin(count * angles + phase[1] + drift) * (0.75 + 0.25 * np.sin(3 * angles + phase[2]))
+    return np.asarray(wave)
 
 
 def _profile(points: F32, height: float, axis_z: float, angles: NDArray[np.float64]) -> F32:

@@ -139,6 +139,21 @@ class Fields:
         return np.arctan2(self.z - anatomy.leg_z, self.side_x - anatomy.leg_x).astype(np.float32)
 
     @cached_property
+    def leg_radius(self) -> F32:
+        """[N] metres from the middle of the leg at that height; meaningless above the legs."""
+        edges = np.linspace(self.anatomy.floor_y, self.anatomy.crotch_y, 33)
+        mine = (self.leg > 0.5) & (self.foot < 0.5) & (self.x > 0)
+        where = np.digitize(self.y[mine], edges)
+        count = np.bincount(where, minlength=34)
+        found = np.flatnonzero(count > 3)
+        heights, x, z = (
+            np.bincount(where, value[mine], 34)[found] / count[found]
+            for value in (self.y, self.x, self.z)
+        )
+        middle_x, middle_z = (np.interp(self.y, heights, value) for value in (x, z))
+        return np.hypot(self.side_x - middle_x, self.z - middle_z).astype(np.float32)
+
+    @cached_property
     def cloth_v(self) -> F32:
         """[N] metres up the cloth: height on the trunk and the legs, arm length on the sleeves."""
         anatomy = self.anatomy
@@ -147,10 +162,17 @@ class Fields:
 
     @cached_property
     def cloth_u(self) -> F32:
-        """[N] metres across the cloth, continuous within each panel (front, back, sleeve)."""
-        panel = np.where(self.is_front, self.x, self.x + 0.513)
+        """[N] metres around the cloth, 0 in front; broken at the back and at sleeves and legs."""
+        anatomy = self.anatomy
+        trunk = np.arctan2(self.x, 1.25 * (self.z - np.float32(anatomy.torso_z))) * 0.145
+        # On the shoulders angles would crowd around the neck: there, cloth is two flat panels.
+        flat = np.where(self.is_front, self.x, np.sign(self.x) * np.pi * 0.145 - self.x)
+        top = ramp(self.y - np.float32(anatomy.shoulder_y - 0.05), 0.12)
+        trunk = trunk + top * (flat - trunk)
+        leg = np.sign(self.x) * (0.12 - 0.075 * self.leg_angle)
         arm = self.arm_angle * 0.055 + np.where(self.x > 0, 1.0, 2.0)
-        return np.where(self.sleeve > 0, arm, panel).astype(np.float32)
+        around = np.where(self.y < anatomy.crotch_y - 0.02, leg, trunk)
+        return np.where(self.sleeve > 0, arm, around).astype(np.float32)
 
     @cached_property
     def neckline(self) -> F32:

@@ -1,4 +1,4 @@
-"""Many people on one sheet, each from the front and from behind."""
+"""Many people on one sheet, each from the front, the side and behind."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ U8 = NDArray[np.uint8]
 
 __all__ = ["sheet"]
 
-VIEWS_RAD = (0.35, np.pi + 0.35)
+VIEWS_RAD = (0.35, np.pi / 2 + 0.35, np.pi + 0.35)
 
 
 def sheet(seeds: Sequence[int], body: BodyModel, *, size: int = 192) -> U8:

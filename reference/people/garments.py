@@ -128,7 +128,7 @@ def _shoe(footwear: Footwear, fields: Fields) -> Layer:
         low = np.float32(anatomy.floor_y + 0.042) - fields.y
         distance = np.where(instep > 0, np.minimum(low, distance), distance).astype(np.float32)
     sole = _smoothstep(-(fields.y - np.float32(anatomy.floor_y)), -0.035, 0.0)
-    bulk = {"sneakers": 0.010, "boots": 0.012}.get(footwear.kind, 0.005)
+    bulk = {"sneakers": 0.010, "boots": 0.012, "shoes": 0.007}.get(footwear.kind, 0.005)
     return Layer("shoe", distance, bulk + 0.006 * sole, 1.0)
 
 
@@ -141,10 +141,24 @@ def _bottom(bottom: Bottom, fields: Fields) -> Layer:
         hem = anatomy.crotch_y - 0.05
         thickness[:] = 0.004
     elif bottom.kind != "leggings":
-        flare = _smoothstep(-fields.y, -anatomy.knee_y - 0.05, -hem)
-        fall = _smoothstep(-fields.y, -anatomy.hip_y, -anatomy.knee_y)
-        thickness = (thickness * (0.6 + 0.6 * fall) + bottom.flare_m * flare).astype(np.float32)
+        thickness = np.maximum(thickness, _tube(bottom, fields, hem))
     return Layer("bottom", box(fields.y, hem, top), thickness, 0.7)
+
+
+def _tube(bottom: Bottom, fields: Fields, hem: float) -> F32:
+    """How far a trouser leg that hangs as a tapered tube from the thigh stands off the leg. [N]."""
+    anatomy = fields.anatomy
+    radius, ankle, thigh = fields.leg_radius, 0.044, 0.074
+    high = anatomy.crotch_y - 0.10
+    down = np.clip((high - fields.y) / (high - anatomy.ankle_y), 0, 1)
+    wide = ankle + 0.004 + bottom.thickness_m + bottom.flare_m
+    tube = thigh + bottom.thickness_m + (wide - thigh - bottom.thickness_m) * down
+    if bottom.kind == "joggers":
+        tube = tube - 0.02 * _smoothstep(-fields.y, -hem - 0.05, -hem - 0.02)
+    stands_off = np.where(radius < 0.2, tube - radius, 0) * _smoothstep(
+        -fields.y, -anatomy.crotch_y + 0.02, -high
+    )
+    return np.asarray(stands_off, np.float32)
 
 
 def _top(top: Top, fields: Fields) -> Layer:
@@ -154,7 +168,9 @@ def _top(top: Top, fields: Fields) -> Layer:
     sleeve = np.float32(reach) - fields.sleeve
     distance = np.minimum(np.minimum(hem, sleeve), _neckline(top, fields))
     trunk = 1 - _smoothstep(fields.sleeve, -0.02, 0.04)
-    drape = 0.9 * top.thickness_m * _bump(fields.y, anatomy.waist_y, 0.11) * trunk
+    # What is not tucked in hangs straight down past the waist.
+    loose = 1.0 if top.tucked or top.kind == "dress" else 2.2
+    drape = loose * top.thickness_m * _bump(fields.y, anatomy.waist_y - 0.01, 0.12) * trunk
     cuff = 0.5 * top.thickness_m * _smoothstep(fields.sleeve, 0.1, 0.3)
     thickness = top.thickness_m + drape + (cuff if top.kind == "tshirt" else 0.0 * cuff)
     if top.kind == "hoodie":
@@ -206,7 +222,10 @@ def _outer(outer: Outer, fields: Fields) -> Layer:
         np.float32(1.0),
     )
     distance = np.minimum(np.minimum(hem, sleeve), np.minimum(fields.neckline + 0.012, opening))
-    thickness = np.full_like(distance, outer.thickness_m)
+    # It hangs past the waist rather than following it in.
+    trunk = 1 - _smoothstep(fields.sleeve, -0.02, 0.04)
+    drape = 1.6 * outer.thickness_m * _bump(fields.y, anatomy.waist_y, 0.11) * trunk
+    thickness = outer.thickness_m + drape
     if outer.hood:
         thickness = thickness + _hood(fields)
     return Layer("outer", distance.astype(np.float32), thickness.astype(np.float32), 1.0)

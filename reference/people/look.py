@@ -67,8 +67,8 @@ def draw_look(seed: int) -> Look:
     # The first shape direction runs from small and feminine to tall and masculine bodies.
     odds = 1 / (1 + np.exp(1.2 * draw_betas(seed)[0]))
     feminine = bool(generator(seed, "presentation").random() < odds)
-    hair = _hair(generator(seed, "hair"), feminine)
     face = _face(generator(seed, "face"), feminine)
+    hair = _hair(generator(seed, "hair"), feminine, face.skin)
     return Look(face, hair, draw_outfit(generator(seed, "outfit"), feminine))
 
 
@@ -79,24 +79,24 @@ def _face(rng: np.random.Generator, feminine: bool) -> Face:
     beards = {"none": 4.5, "stubble": 1.5, "moustache": 0.6, "goatee": 0.8, "full": 1.8}
     makeup = None
     if feminine and rng.random() < 0.5:
-        lips = np.array([rng.uniform(0.6, 0.85), rng.uniform(0.1, 0.3), rng.uniform(0.2, 0.4)])
-        makeup = colours.cloth(rng) if rng.random() < 0.5 else (0.2, 0.15, 0.15)
-    glasses = {"none": 6.5, "round": 1.3, "square": 1.3, "sun": 0.8}
+        lips = np.array([rng.uniform(0.55, 0.78), rng.uniform(0.15, 0.3), rng.uniform(0.2, 0.34)])
+        makeup = colours.accent(rng) if rng.random() < 0.2 else (0.28, 0.2, 0.18)
+    glasses = {"none": 7.2, "round": 1.1, "square": 1.1, "sun": 0.6}
     return Face(
         skin=tone,
         eyes=colours.eye(rng, tone),
         lips=(float(lips[0]), float(lips[1]), float(lips[2])),
         eye_size=float(rng.uniform(1.0, 1.35)),
         brow_thickness=float(rng.uniform(0.6, 1.1) if feminine else rng.uniform(0.9, 1.6)),
-        brow_tilt=float(rng.uniform(-0.15, 0.25)),
+        brow_tilt=float(rng.uniform(-0.15, 0.12)),
         mouth_width=float(rng.uniform(0.85, 1.2)),
-        smile=float(rng.uniform(-0.2, 1.0)),
+        smile=float(rng.uniform(0.1, 1.0)),
         blush=float(rng.uniform(0.0, 0.6)),
         freckles=float(rng.random() < 0.15) * float(rng.uniform(0.3, 1.0)),
         wrinkles=float(rng.uniform(0, 1) ** 2),
         beard="none" if feminine else pick(rng, beards),
         glasses=pick(rng, glasses),
-        glasses_colour=(0.08, 0.08, 0.09) if rng.random() < 0.6 else colours.cloth(rng),
+        glasses_colour=(0.08, 0.08, 0.09) if rng.random() < 0.7 else colours.leather(rng),
         makeup=makeup,
     )
 
@@ -111,9 +111,9 @@ MASCULINE_HAIR = {
 }  # fmt: skip
 
 
-def _hair(rng: np.random.Generator, feminine: bool) -> Hair:
+def _hair(rng: np.random.Generator, feminine: bool, skin: RGB) -> Hair:
     style = pick(rng, FEMININE_HAIR if feminine else MASCULINE_HAIR)
-    tone = colours.hair(rng)
+    tone = colours.hair(rng, skin)
     volumes = {
         "bald": (0, 0), "balding": (0.006, 0.012), "buzz": (0.003, 0.006), "short": (0.016, 0.03),
         "quiff": (0.025, 0.045), "curly": (0.03, 0.05), "afro": (0.06, 0.11),
@@ -122,9 +122,9 @@ def _hair(rng: np.random.Generator, feminine: bool) -> Hair:
     low, high = volumes.get(style, (0.014, 0.026))
     lengths = {"bob": (0.17, 0.24), "long": (0.34, 0.52), "wavy": (0.28, 0.46)}
     shortest, longest = lengths.get(style, (0.22, 0.42))
-    bright = rng.random() < 0.12
-    streaks = colours.hair(rng) if bright else _shade(tone, float(rng.uniform(1.25, 1.6)))
-    hat = pick(rng, {"none": 8.2, "beanie": 0.9, "cap": 0.9})
+    bright = rng.random() < 0.05
+    streaks = colours.hair(rng, skin) if bright else _shade(tone, float(rng.uniform(1.25, 1.6)))
+    hat = pick(rng, {"none": 8.8, "beanie": 0.6, "cap": 0.7})
     if style in ("afro", "mohawk", "bun", "quiff"):
         hat = "none"
     hat_colour = colours.cloth(rng)
@@ -141,7 +141,7 @@ def _hair(rng: np.random.Generator, feminine: bool) -> Hair:
         parting=float(rng.uniform(-1, 1)),
         hat=hat,
         hat_colour=hat_colour,
-        hat_trim=colours.contrasting(rng, hat_colour),
+        hat_trim=colours.contrasting(rng, hat_colour) if rng.random() < 0.4 else hat_colour,
     )
 
 

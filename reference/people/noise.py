@@ -16,6 +16,11 @@ BANK = {"coarse": 0.16, "medium": 0.07, "fine": 0.03, "grain": 0.011}
 
 COPIES = 3
 
+FOLDS = {"tall folds": (0.045, 0.20, 0.07), "flat folds": (0.17, 0.042, 0.13),
+         "long folds": (0.20, 0.045, 0.05)}  # fmt: skip
+"""Feature sizes along x, y and z in metres: folds that run down trunk and legs, around them, and
+along the arms of a T-pose (whose folds around them are tall)."""
+
 
 def lattice_noise(points: F32, cell_m: F32 | float, rng: np.random.Generator) -> F32:
     """Trilinear value noise in [-1, 1]. points [N,3] metres → [N]."""
@@ -35,6 +40,13 @@ def lattice_noise(points: F32, cell_m: F32 | float, rng: np.random.Generator) ->
     return total
 
 
+def _shear(slope: float) -> F32:
+    """Points @ this are slid along y by their x. [3,3]."""
+    matrix = np.eye(3, dtype=np.float32)
+    matrix[0, 1] = slope
+    return matrix
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseBank:
     """A few noise fields per feature size, at fixed points."""
@@ -49,9 +61,13 @@ class NoiseBank:
             name: np.stack([lattice_noise(points, cell, rng) for _ in range(COPIES)])
             for name, cell in BANK.items()
         }
-        # Folds run mostly along the limbs of a T-pose seen from the front: tall on the trunk.
-        stretched = points * np.array([1.0, 0.35, 1.0], np.float32)
-        fields["folds"] = np.stack([lattice_noise(stretched, 0.035, rng) for _ in range(COPIES)])
+        for name, cell in FOLDS.items():
+            # Copies are sheared one way and the other: cloth is pulled aslant.
+            sheared = [
+                lattice_noise(points @ shear, np.array(cell, np.float32), rng)
+                for shear in (_shear(0.0), _shear(0.35), _shear(-0.35))
+            ]
+            fields[name] = np.stack(sheared)
         return cls(fields)
 
     def draw(self, name: str, rng: np.random.Generator) -> F32:

@@ -13,8 +13,10 @@ from gas_rt.core import Pose
 from reference.people.canvas import Canvas, canvas_for
 from reference.people.drape import draped_garments, hung
 from reference.people.hair import hair_offsets
+from reference.people.hands import hand_offsets
 from reference.people.look import Look, draw_look
 from reference.people.loose import SLOTS, STRIP_SHARE, LooseMesh, slot_shape
+from reference.people.occlusion import Proxy
 from reference.people.relief import cloth_offsets
 from reference.people.seeds import generator
 from reference.people.shape import draw_betas
@@ -31,12 +33,16 @@ ATLAS = 512
 
 @dataclass(frozen=True, eq=False)
 class Mesh:
-    """Topology shared by all poses: the body's faces first, then the loose meshes'."""
+    """Topology shared by all poses: the body's faces first, then the loose meshes'.
+
+    `proxy` is the coarse mesh by which light and shadow are computed.
+    """
 
     faces: I32
     uv: F32
     uv_faces: I32
     body_faces: int
+    proxy: Proxy
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +97,8 @@ class Person:
         look = draw_look(seed)
         betas = draw_betas(seed)
         shaped = body.shape(betas)
-        offsets = cloth_offsets(look.outfit, canvas)
+        offsets = cloth_offsets(look.outfit, canvas, generator(seed, "folds"))
+        offsets += hand_offsets(shaped, canvas.vertices, generator(seed, "hands"))
         offsets += hair_offsets(look.hair, canvas, generator(seed, "hair relief"))
         clothed = replace(shaped, vertices=shaped.vertices + offsets)
         rng = generator(seed, "loose")
@@ -131,10 +138,12 @@ def _assemble(canvas: Canvas, loose: tuple[LooseMesh, ...]) -> Mesh:
     body = canvas.body
     faces, uv_faces, uv = [body.faces], [body.uv_faces], [canvas.body_uv()]
     vertices, corners = len(body.template), len(uv[0])
+    proxy = canvas.proxy
     height = slot_shape(canvas.size)[0]
     inset = np.array([1.5 / (canvas.size / 2), 1.5 / height], np.float32)
     for part in loose:
         faces.append(part.faces + np.int32(vertices))
+        proxy = proxy.extended(len(part.rest), faces[-1])
         uv_faces.append(part.uv_faces + np.int32(corners))
         local = inset + part.uv * (1 - 2 * inset)
         u0, v0 = SLOTS[part.slot]
@@ -148,6 +157,7 @@ def _assemble(canvas: Canvas, loose: tuple[LooseMesh, ...]) -> Mesh:
         uv=np.ascontiguousarray(np.concatenate(uv), np.float32),
         uv_faces=np.ascontiguousarray(np.concatenate(uv_faces), np.int32),
         body_faces=len(body.faces),
+        proxy=proxy,
     )
 
 

@@ -24,7 +24,7 @@ def standing(rng: np.random.Generator) -> Pose:
         r[shoulder] = (
             rng.normal(0, 0.08),
             side * rng.normal(-0.1, 0.12),
-            -side * rng.uniform(0.85, 1.3),
+            -side * rng.uniform(0.95, 1.36),
         )
         r[elbow] = (0, -side * rng.uniform(0.05, 0.45), 0)
         r[wrist] = rng.normal(0, 0.1, 3)
@@ -32,7 +32,7 @@ def standing(rng: np.random.Generator) -> Pose:
         r[hip] = (
             -bend + rng.normal(0, 0.04),
             side * rng.uniform(-0.05, 0.2),
-            side * rng.uniform(0.02, 0.14),
+            side * rng.uniform(-0.05, 0.09),
         )
         r[knee] = (2 * bend, 0, 0)
     r[3] = rng.normal(0, 0.04, 3)

@@ -17,6 +17,7 @@ from gas_rt.core import Camera, Pose
 from reference.people.animate import animate, settle
 from reference.people.camera import Lens, draw_lens, framed
 from reference.people.light import Light, draw_light
+from reference.people.mixture import Kind
 from reference.people.motions import MOTIONS, motion
 from reference.people.person import Person, PersonState
 from reference.people.poses import standing
@@ -30,6 +31,7 @@ __all__ = [
     "Clip",
     "Shot",
     "draw_elevation",
+    "filmed",
     "light_of",
     "pose_clip",
     "reference_shot",
@@ -61,6 +63,8 @@ class Clip:
     """A sequence: rgb [T,H,W,3], mask [T,H,W] uint8; `reference` is the same person's photo.
 
     task : "view" (one pose, a camera path) or "pose" (one camera, a motion).
+    kind : "scan", whose poses, cameras and betas are what was filmed, or "video", where they are
+        estimates and the camera shakes.
     """
 
     task: str
@@ -71,6 +75,7 @@ class Clip:
     betas: F32
     light: Light
     reference: Shot
+    kind: Kind = "scan"
 
 
 def light_of(seed: int) -> Light:
@@ -115,13 +120,14 @@ def shoot(person: Person, state: PersonState, camera: Camera) -> Shot:
     return Shot(state.pose, camera, rgb, mask, person.betas, light)
 
 
-def _filmed(
+def filmed(
     person: Person,
     task: str,
     states: Sequence[PersonState],
     cameras: Sequence[Camera],
     reference: Shot,
 ) -> Clip:
+    """A scan of the states, one per camera."""
     shots = [shoot(person, s, c) for s, c in zip(states, cameras, strict=True)]
     return Clip(
         task=task,
@@ -177,7 +183,7 @@ def view_clip(
             )
             for k in range(frames)
         ]
-    return _filmed(person, "view", [state] * frames, cameras, reference)
+    return filmed(person, "view", [state] * frames, cameras, reference)
 
 
 def pose_clip(
@@ -206,4 +212,4 @@ def pose_clip(
     camera = framed(
         points, azimuth=azimuth, elevation=draw_elevation(rng), lens=draw_lens(rng), size=size
     )
-    return _filmed(person, "pose", states, [camera] * frames, reference)
+    return filmed(person, "pose", states, [camera] * frames, reference)

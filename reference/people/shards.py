@@ -1,7 +1,8 @@
 """``python -m reference.people.shards``: people for training, in files of 64 persons.
 
 One reference and K targets per person; schema in `FIELDS`. Files appear atomically, finished ones
-are skipped, so an interrupted run resumes. A person's arrays depend on its seed alone.
+are skipped, so an interrupted run resumes. A person's arrays depend on its seed and the `Mixture`
+alone: whether they are a scan's, whose poses and cameras are exact, or a video's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,16 @@ from numpy.typing import NDArray
 from gas_rt.body import BodyModel
 from gas_rt.cameras import turned
 from gas_rt.core import Camera
-from gas_rt.errors import FileError
+from gas_rt.errors import FileError, InputError
 from reference.people import seeds
 from reference.people.animate import animate
 from reference.people.camera import draw_lens, framed
+from reference.people.fits import FitNoise, estimated_shape
+from reference.people.mixture import STAGE1, Mixture, add_mixture, mixture_of
 from reference.people.motions import NAMED, motion
 from reference.people.person import Person, PersonState
-from reference.people.sampling import FPS, draw_elevation, reference_state, shoot
+from reference.people.sampling import FPS, Shot, draw_elevation, reference_state, shoot
+from reference.people.videos import estimated_shot, estimated_take, motion_take, turning_take
 
 __all__ = ["FIELDS", "draw_person", "read", "stream"]
 
@@ -60,8 +65,14 @@ FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
     "tgt_t": ("float32", (TARGETS, 3)),
     "tgt_kind": ("uint8", (TARGETS,)),
     "light": ("float32", (7,)),
+    "video": ("uint8", ()),
+    "fit_noise": ("float32", ()),
 }
-"""dtype and shape per person; a shard stacks them on a first axis."""
+"""dtype and shape per person; a shard stacks them on a first axis.
+
+Of a video, betas, rotations, translation, K, R and t are as estimated, and tgt_kind 0 is a person
+who holds still while the camera moves; `fit_noise` is the mixture's level, 0 of a scan.
+"""
 
 
 @lru_cache(maxsize=1)
@@ -69,30 +80,22 @@ def _body(path: str) -> BodyModel:
     return BodyModel.open(path)
 
 
-def draw_person(seed: int, body: BodyModel) -> Arrays:
+def draw_person(seed: int, body: BodyModel, mixture: Mixture = STAGE1) -> Arrays:
     """Reference and targets of one person, keyed as in `FIELDS`."""
     person = Person.from_seed(seed, body)
     reference, standing_state = reference_state(person, seeds.generator(seed, "reference"), SIZE)
-    rng = seeds.generator(seed, "targets")
-    views = _orbit_cameras(person, standing_state, reference.camera, rng)
-    shots = [shoot(person, standing_state, camera) for camera in views]
-    azimuth = float(np.arctan2(-reference.camera.rotation[2, 0], -reference.camera.rotation[2, 2]))
-    for state in _other_states(person, rng):
-        near = rng.random() < 0.5
-        away = rng.uniform(-np.pi / 4, np.pi / 4) if near else rng.uniform(-np.pi, np.pi)
-        camera = framed(
-            [state.vertices],
-            azimuth=azimuth + float(away),
-            elevation=draw_elevation(rng),
-            lens=draw_lens(rng),
-            size=SIZE,
-        )
-        shots.append(shoot(person, state, camera))
+    video = mixture.kind_of(seed) == "video"
+    if video:
+        reference, shots = _video(person, reference, mixture.noise)
+    else:
+        shots = _scan(person, reference, standing_state)
     arrays: Arrays = {
         "seeds": np.array(seed, np.int64),
-        "betas": person.betas,
+        "betas": reference.betas,
         "light": reference.light.as_array(),
         "tgt_kind": np.array([0] * ORBITS + [1] * (TARGETS - ORBITS), np.uint8),
+        "video": np.array(video, np.uint8),
+        "fit_noise": np.array(mixture.level_of(seed), np.float32),
     }
     for prefix, values in (("ref", [reference]), ("tgt", shots)):
         columns: Arrays = {
@@ -107,6 +110,44 @@ def draw_person(seed: int, body: BodyModel) -> Arrays:
         for name, column in columns.items():
             arrays[f"{prefix}_{name}"] = column[0] if prefix == "ref" else column
     return arrays
+
+
+def _scan(person: Person, reference: Shot, standing_state: PersonState) -> list[Shot]:
+    """Views of the reference's pose from all around, then other poses."""
+    rng = seeds.generator(person.seed, "targets")
+    views = _orbit_cameras(person, standing_state, reference.camera, rng)
+    shots = [shoot(person, standing_state, camera) for camera in views]
+    azimuth = float(np.arctan2(-reference.camera.rotation[2, 0], -reference.camera.rotation[2, 2]))
+    for state in _other_states(person, rng):
+        near = rng.random() < 0.5
+        away = rng.uniform(-np.pi / 4, np.pi / 4) if near else rng.uniform(-np.pi, np.pi)
+        camera = framed(
+            [state.vertices],
+            azimuth=azimuth + float(away),
+            elevation=draw_elevation(rng),
+            lens=draw_lens(rng),
+            size=SIZE,
+        )
+        shots.append(shoot(person, state, camera))
+    return shots
+
+
+def _video(person: Person, reference: Shot, noise: FitNoise) -> tuple[Shot, list[Shot]]:
+    """The reference and frames of two videos, around the person and of it moving, as estimated."""
+    rng = seeds.generator(person.seed, "video targets")
+    around = turning_take(person, reference.pose, reference.camera, rng, frames=ORBITS * 3)
+    moving = motion_take(person, rng, frames=MOTION_FRAMES, size=SIZE)
+    chosen = np.sort(rng.choice(MOTION_FRAMES, TARGETS - ORBITS, replace=False))
+    betas = estimated_shape(person.betas, noise, rng)
+    shots = []
+    for take in (around.at(range(1, ORBITS * 3, 3)), moving.at([int(k) for k in chosen])):
+        fits = estimated_take(person, take, noise, rng, betas=betas)
+        for state, camera, pose, believed in zip(
+            take.states, take.cameras, fits.poses, fits.cameras, strict=True
+        ):
+            true = shoot(person, state, camera)
+            shots.append(replace(true, pose=pose, camera=believed, betas=betas))
+    return estimated_shot(person.body, reference, noise, rng, betas=betas), shots
 
 
 def _orbit_cameras(
@@ -147,16 +188,20 @@ def _other_states(person: Person, rng: np.random.Generator) -> list[PersonState]
     return states
 
 
-def _draw(task: tuple[int, str]) -> Arrays:
-    seed, path = task
-    return draw_person(seed, _body(path))
+def _draw(task: tuple[int, str, Mixture]) -> Arrays:
+    seed, path, mixture = task
+    return draw_person(seed, _body(path), mixture)
 
 
 def stream(
-    chosen: Iterable[int], *, workers: int = 1, body: str | os.PathLike[str] = BODY
+    chosen: Iterable[int],
+    *,
+    mixture: Mixture = STAGE1,
+    workers: int = 1,
+    body: str | os.PathLike[str] = BODY,
 ) -> Iterator[Arrays]:
     """The persons of the seeds, in order; `workers` processes work ahead."""
-    tasks = ((seed, str(body)) for seed in chosen)
+    tasks = ((seed, str(body), mixture) for seed in chosen)
     if workers <= 1:
         yield from map(_draw, tasks)
         return
@@ -188,6 +233,19 @@ def write(path: Path, persons: Sequence[Arrays]) -> None:
     temporary.replace(path)
 
 
+def _check_mixture(path: Path, mixture: Mixture) -> None:
+    """Refuse a finished shard that another mixture made."""
+    found = read(path)
+    kinds = [mixture.kind_of(int(seed)) == "video" for seed in found["seeds"]]
+    levels = np.float32([mixture.level_of(int(seed)) for seed in found["seeds"]])
+    if not np.array_equal(found["video"], kinds) or not np.array_equal(found["fit_noise"], levels):
+        raise FileError(
+            f"{path}: holds {int(found['video'].sum())} videos with fits of level "
+            f"{found['fit_noise'].max():g}, {sum(kinds)} of level {levels.max():g} were asked for; "
+            "choose another --out, --videos or --fit-noise"
+        )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m reference.people.shards", description=__doc__)
@@ -197,7 +255,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=0, help="persons of the split to leave out")
     parser.add_argument("--body", type=Path, default=BODY)
     parser.add_argument("--workers", type=int, default=1)
+    add_mixture(parser, STAGE1)
     arguments = parser.parse_args(argv)
+    try:
+        mixture = mixture_of(arguments)
+    except InputError as error:
+        parser.error(str(error))
     ranges = {"train": seeds.TRAIN, "val": seeds.VALIDATION, "test": seeds.TEST}
     everyone = ranges[arguments.split][arguments.skip : arguments.skip + arguments.persons]
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -207,8 +270,10 @@ def main(argv: list[str] | None = None) -> int:
         number = (arguments.skip + first) // PERSONS_PER_SHARD
         path = arguments.out / f"{arguments.split}-{number:05d}.npz"
         if path.exists():
+            _check_mixture(path, mixture)
             continue
-        write(path, list(stream(chosen, workers=arguments.workers, body=arguments.body)))
+        people = stream(chosen, mixture=mixture, workers=arguments.workers, body=arguments.body)
+        write(path, list(people))
         done = first + len(chosen)
         print(
             f"{path.name}: {done}/{len(everyone)} persons, {time.monotonic() - started:.0f} s",

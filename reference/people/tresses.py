@@ -83,7 +83,10 @@ def _curtain(
     flip = 0.018 * np.clip(down - 0.8, 0, 1)[:, None] / 0.2 * (hair.style == "bob")
     x = centre[0] + (wide - flip) * np.sin(angle)
     z = centre[2] + (deep - flip) * np.cos(angle)
-    rest = np.stack([x, np.broadcast_to(y[:, None], x.shape), z], -1).astype(np.float32)
+    # Strands end where they like, and those of the sides are shorter.
+    ends = 1 - 0.16 * across**2 + 0.05 * np.sin(9 * across + hair.parting * 5) * np.cos(23 * across)
+    y = top_y + (y - top_y)[:, None] * ends
+    rest = np.stack([x, y, z], -1).astype(np.float32)
     # The first row is tucked into the shell, so that no gap opens when the sheet sways.
     rest[0, :, [0, 2]] = centre[[0, 2], None] + 0.93 * (rest[0, :, [0, 2]] - centre[[0, 2], None])
     if hair.style == "wavy":
@@ -117,7 +120,7 @@ def _ring(centre: F32, forward: F32, radius: float, count: int) -> F32:
     side /= np.linalg.norm(side) + 1e-9
     other = np.cross(forward, side)
     turn = np.linspace(0, 2 * np.pi, count, endpoint=False)
-    circle = np.cos(turn)[:, None] * side + np.sin(turn)[:, None] * other
+    circle = np.cos(turn)[:, None] * side - np.sin(turn)[:, None] * other
     return np.asarray(centre + radius * circle, np.float32)
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference.people.canvas import Canvas
+from reference.people.folds import Folds
 from reference.people.look import Look
 from reference.people.seeds import generator
 from reference.people.texture.blend import shade
@@ -18,8 +19,9 @@ F32 = NDArray[np.float32]
 
 __all__ = ["paint_body"]
 
-OCCLUSION_FLOOR = 0.45
-"""Brightness where nothing of the sky is seen; creases stay readable."""
+OCCLUSION_FLOOR = 0.62
+"""Brightness in the deepest crease of the rest pose. What limbs hide from the light in a pose is
+computed per pose; this is for what is finer than that."""
 
 
 def paint_body(look: Look, canvas: Canvas, seed: int) -> F32:
@@ -29,7 +31,8 @@ def paint_body(look: Look, canvas: Canvas, seed: int) -> F32:
     colours = paint_skin(look.face, fields, canvas.noise, rng)
     paint_face(colours, look.face, look.hair, fields)
     paint_beard(colours, look.face, look.hair, fields, canvas.noise.draw("grain", rng))
-    paint_outfit(colours, look.outfit, canvas, rng)
+    folds = Folds(look.outfit, fields, canvas.noise, generator(seed, "folds"))
+    paint_outfit(colours, look.outfit, canvas, rng, folds)
     paint_hair(colours, look.hair, look.face.skin, canvas, rng)
     paint_glasses(colours, look.face, fields)
     occlusion = OCCLUSION_FLOOR + (1 - OCCLUSION_FLOOR) * canvas.texel_occlusion**0.8

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from reference.people.canvas import Canvas
 from reference.people.fields import Fields, ramp
+from reference.people.folds import Folds
 from reference.people.garments import Layer, layers, waistband_y
 from reference.people.outfit import Fabric, Outfit, Print
 from reference.people.texture.blend import over, shade
@@ -19,12 +20,14 @@ __all__ = ["paint_outfit"]
 
 HEM_EDGE_M = 0.005
 SHADOW_M = 0.014
+FOLD_CONTRAST = 0.16
 
 
-def paint_outfit(colours: F32, outfit: Outfit, canvas: Canvas, rng: np.random.Generator) -> None:
+def paint_outfit(
+    colours: F32, outfit: Outfit, canvas: Canvas, rng: np.random.Generator, folds: Folds
+) -> None:
     """All garments, in place on the texels' colours [N,3]."""
     fields = canvas.texels
-    folds = canvas.noise.draw("folds", rng)
     medium = canvas.noise.draw("medium", rng)
     for layer in layers(outfit, fields):
         # A garment throws a soft shadow on whatever lies just beyond its edge.
@@ -37,18 +40,12 @@ def paint_outfit(colours: F32, outfit: Outfit, canvas: Canvas, rng: np.random.Ge
         if len(where) == 0:
             continue
         paint = _Painter(outfit, fields, layer, where, medium[where]).colours()
-        paint *= (1 + 0.075 * folds[where, None] * _wrinkles(outfit, layer.name)).astype(np.float32)
+        # Less light reaches the valley of a fold than its ridge.
+        height = np.clip(folds.of(layer.name)[where, None], -1, 1)
+        paint *= (1 + FOLD_CONTRAST * height).astype(np.float32)
         full = np.zeros_like(colours)
         full[where] = np.clip(paint, 0, 1)
         over(colours, full, alpha)
-
-
-def _wrinkles(outfit: Outfit, name: str) -> float:
-    if name == "bottom":
-        return outfit.bottom.fabric.wrinkles
-    if name in ("shoe", "belt"):
-        return 0.2
-    return outfit.top.fabric.wrinkles
 
 
 class _Painter:
@@ -110,7 +107,8 @@ class _Painter:
         y = self.y - (self.anatomy.chest_y - 0.02 + motif.dy_m)
         inner, outer = stamp(motif, x, y)
         here = (self.front == front) & (self.sleeve < 0.02)
-        over(paint, motif.border, outer * here)
+        if motif.border != motif.colour:
+            over(paint, motif.border, outer * here)
         over(paint, motif.colour, inner * here)
 
     def _sock(self) -> F32:
@@ -126,8 +124,9 @@ class _Painter:
         paint = self._solid(footwear.upper)
         lift = self.y - np.float32(anatomy.floor_y)
         if footwear.kind == "sneakers":
-            toe = ramp(self.z - (anatomy.leg_z + 0.135), 0.006)
-            over(paint, footwear.sole, 0.8 * toe)
+            if footwear.shaft_m > 0.005 and sum(footwear.accent) > 1.3:
+                toe = ramp(self.z - (anatomy.leg_z + 0.145), 0.006)
+                over(paint, footwear.sole, 0.8 * toe)
             stripe = ramp(0.012 - np.abs(self.z - anatomy.leg_z - 0.03 + lift - 0.05), 0.005)
             over(paint, footwear.accent, stripe * (lift < 0.085))
             laces = ramp(0.016 - np.abs(self.side_x - anatomy.leg_x), 0.004)
@@ -135,7 +134,7 @@ class _Painter:
             over(paint, footwear.sole, 0.8 * laces * (self.z > anatomy.leg_z + 0.04))
         if footwear.shaft_m > 0.02:
             self._line(paint, self.distance - 0.012, 0.002, 0.3)
-        over(paint, footwear.sole, ramp(np.float32(0.022) - lift, 0.006))
+        over(paint, footwear.sole, ramp(np.float32(0.026) - lift, 0.006))
         return paint
 
     def _bottom(self) -> F32:

@@ -104,7 +104,7 @@ def _brows(colours: F32, face: Face, hair: Hair, x: F32, y: F32, facing: F32) ->
 def _mouth(colours: F32, face: Face, fields: Fields, facing: F32) -> None:
     head = fields.anatomy.head
     half = 0.024 * face.mouth_width
-    bend = face.smile * 0.006 * (fields.side_x / half) ** 2
+    bend = face.smile * 0.009 * (fields.side_x / half) ** 2
     y = fields.y - head.mouth[1] - bend
     lips = ellipse(fields.x, y, half, 0.0095, 0.35)
     over(colours, face.lips, 0.9 * lips * facing)

@@ -56,8 +56,8 @@ def paint_hair(colours: F32, hair: Hair, skin: tuple[float, float, float], canva
     if hair.style in ("short", "long", "wavy", "bob", "pigtails") and abs(hair.parting) > 0.2:
         where = hair.parting * 0.035 if hair.style != "pigtails" else 0.0
         line = ramp(0.0028 - np.abs(fields.x - np.float32(where)), 0.004)
-        line = line * (scalp.lift > 0.06) * (scalp.hair > 0.008) * (np.cos(scalp.angle) > -0.2)
-        over(colours, skin, 0.5 * np.asarray(line, np.float32))
+        line = line * (scalp.lift > 0.088) * (scalp.hair > 0.03) * (np.cos(scalp.angle) > -0.2)
+        over(colours, skin, 0.35 * np.asarray(line, np.float32))
     if hair.hat != "none":
         _paint_hat(colours, hair, scalp.hat, scalp.angle, scalp.lift)
 

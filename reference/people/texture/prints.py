@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from reference.people.outfit import Print
 
@@ -15,13 +15,10 @@ F32 = NDArray[np.float32]
 __all__ = ["stamp"]
 
 SIDE = 96
-SEGMENTS = {
-    "0": "abcdef", "1": "bc", "2": "abged", "3": "abgcd", "4": "fgbc", "5": "afgcd",
-    "6": "afgedc", "7": "abc", "8": "abcdefg", "9": "abcdfg",
-    "A": "abcefg", "C": "afed", "E": "afged", "F": "afge", "H": "bcefg", "L": "fed",
-    "P": "abefg", "U": "bcdef",
-}  # fmt: skip
-LETTERS = "ACEFHLPU"
+FONT_PX = 64
+STROKE_PX = 3
+WORDS = ("WAVE", "NORTH", "CITY", "PLAY", "LUNA", "ECHO", "RUN", "WILD", "1987", "SURF", "NOVA",
+         "CLUB", "ATLAS", "KIWI", "ROCK", "TEAM")  # fmt: skip
 
 
 def stamp(motif: Print, x: F32, y: F32) -> tuple[F32, F32]:
@@ -51,9 +48,9 @@ def _pictures(motif: str, digits: str) -> tuple[F32, F32]:
     image = Image.new("L", (SIDE, SIDE))
     draw = ImageDraw.Draw(image)
     if motif == "number":
-        _text(draw, digits, 0.16)
+        _text(image, digits, 0.66)
     elif motif == "letters":
-        _text(draw, "".join(LETTERS[(int(digits) * k) % len(LETTERS)] for k in (1, 3, 5)), 0.3)
+        _text(image, WORDS[int(digits) % len(WORDS)], 0.34)
     else:
         for shape, points in _shapes(motif, int(digits)):
             if shape == "polygon":
@@ -69,28 +66,18 @@ def _pictures(motif: str, digits: str) -> tuple[F32, F32]:
     return soft(image), soft(grown)
 
 
-def _text(draw: ImageDraw.ImageDraw, text: str, top: float) -> None:
-    """Seven-segment glyphs: a game needs no font to have a shirt number."""
-    gap, stroke = 8, 11
-    left, right = 10, SIDE - 10
-    width = (right - left - gap * (len(text) - 1)) / max(len(text), 2)
-    start = (SIDE - width * len(text) - gap * (len(text) - 1)) / 2
-    high, low = top * SIDE, (1 - top) * SIDE
-    middle = (high + low) / 2
-    for k, glyph in enumerate(text):
-        a = start + k * (width + gap)
-        b = a + width
-        bars = {
-            "a": (a, high, b, high + stroke),
-            "b": (b - stroke, high, b, middle),
-            "c": (b - stroke, middle, b, low),
-            "d": (a, low - stroke, b, low),
-            "e": (a, middle, a + stroke, low),
-            "f": (a, high, a + stroke, middle),
-            "g": (a, middle - stroke / 2, b, middle + stroke / 2),
-        }
-        for segment in SEGMENTS[glyph]:
-            draw.rectangle(bars[segment], fill=255)
+def _text(image: Image.Image, text: str, height: float) -> None:
+    """Heavy letters, centred and squeezed into the square; `height` of it high."""
+    font = ImageFont.load_default(FONT_PX)
+    left, top, right, bottom = font.getbbox(text, stroke_width=STROKE_PX)
+    line = Image.new("L", (round(right - left), round(bottom - top)))
+    ImageDraw.Draw(line).text(
+        (-left, -top), text, fill=255, font=font, stroke_width=STROKE_PX, stroke_fill=255
+    )
+    high = round(height * SIDE)
+    wide = min(round(line.width * high / line.height), SIDE - 14)
+    line = line.resize((wide, high), Image.Resampling.BILINEAR)
+    image.paste(line, ((SIDE - wide) // 2, (SIDE - high) // 2))
 
 
 def _shapes(motif: str, number: int) -> list[tuple[str, list[tuple[float, float]]]]:

@@ -20,7 +20,8 @@ from reference.diffusion.studio import Studio
 from reference.nerf import PRESETS as FIELDS
 from reference.nerf import HumanNerf
 from reference.nerf.checkpoint import mesh_of
-from reference.people import seeds
+from reference.people import Mixture, seeds
+from reference.people.mixture import SCANS
 
 FRAMES, SIDE = 3, 32
 CHANNELS = PRESETS["tiny"].unet.latent_channels
@@ -62,6 +63,7 @@ def plan(models: Path, out: Path, **changes) -> Plan:
             "stage1": models / "stage1.pt",
             "autoencoder": models / "autoencoder.pt",
             "out": out,
+            "mixture": SCANS,
         }
         | changes
     )
@@ -128,7 +130,7 @@ def test_what_is_there_is_kept_and_what_is_short_is_made_again(
 
 
 def test_the_condition_is_stage_1s_picture_and_not_the_truth(built: Path, studio: Studio) -> None:
-    film = studio.film(1, frames=FRAMES)
+    film = studio.film(1, frames=FRAMES, mixture=SCANS)
     renders = studio.renders(film.betas, film.reference, film.poses, film.cameras)
     assert renders.dtype == np.uint8
     assert np.abs(renders.astype(float) - film.rgb).mean() > 2
@@ -144,6 +146,37 @@ def test_the_condition_is_stage_1s_picture_and_not_the_truth(built: Path, studio
     assert (arrays["reference_nerf_latent"] != arrays["reference_latent"]).mean() > 0.3
 
 
+def test_videos_have_estimated_fits_in_their_conditions(
+    models: Path, tmp_path: Path, studio: Studio
+) -> None:
+    videos = Mixture(videos=1.0)
+    make = plan(models, tmp_path, mixture=videos)
+    assert len(build(make, channels=CHANNELS)) == 2
+    found = read_clips(tmp_path / "train-00000.npz")
+    assert found["video"].tolist() == [1, 1]
+    assert found["fit_noise"].tolist() == [1, 1]
+    film = studio.film(1, frames=FRAMES, mixture=videos)
+    assert film.kind == "video"
+    assert np.array_equal(found["normals"][1], studio.normals(film.betas, film.poses, film.cameras))
+    exact = studio.film(1, frames=FRAMES, mixture=Mixture(videos=1.0, fit_noise=0.0))
+    assert np.array_equal(exact.rgb, film.rgb)
+    true = studio.normals(exact.betas, exact.poses, exact.cameras)
+    assert (np.abs(true.astype(int) - found["normals"][1]).max(-1) > 8).mean() > 0.02
+    assert np.ptp(found["azimuth"][0]) > 0  # of a motion: the camera is held by hand
+    with pytest.raises(InputError, match=r"holds 2 videos, .* 0 of level 0 were asked for"):
+        build(replace(make, mixture=SCANS), channels=CHANNELS)
+    with pytest.raises(InputError, match=r"2 of level 0\.5 were asked for"):
+        build(replace(make, mixture=Mixture(1.0, 0.5)), channels=CHANNELS)
+
+
+def test_the_share_of_videos_is_an_option(models: Path, tmp_path: Path) -> None:
+    assert main(command(models, tmp_path, "--videos", "1", "--fit-noise", "0.5")) == 0
+    found = read_clips(tmp_path / "train-00000.npz")
+    assert (found["video"].tolist(), found["fit_noise"].tolist()) == ([1], [0.5])
+    with pytest.raises(SystemExit):
+        main(command(models, tmp_path, "--videos", "1.5"))
+
+
 def test_twins_are_the_mirror_images_and_half_the_filming_is_played_back(
     models: Path, tmp_path: Path, studio: Studio, body
 ) -> None:
@@ -154,7 +187,7 @@ def test_twins_are_the_mirror_images_and_half_the_filming_is_played_back(
     assert found["seed"].tolist() == [1, 1]
     for name in ("target_latents", "nerf_latents", "normals", "person", "azimuth"):
         assert np.array_equal(found[name][:, 2:], found[name][:, 1::-1]), name
-    film = studio.film(1, frames=2)
+    film = studio.film(1, frames=2, mixture=SCANS)
     assert np.array_equal(found["reference_rgb"][1], film.reference.rgb[:, ::-1])
     assert np.array_equal(found["person"][1], found["person"][0, ..., ::-1])
     # The mirrored map is that of a mirrored body, seen by the mirrored camera.

@@ -297,7 +297,7 @@ def test_a_clip_from_pictures_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("schema", np.array(2), "this code reads 1"),
+        ("schema", np.array(1), "this code reads 2"),
         ("task", np.array([3], np.uint8), "expected 0 or 1"),
         ("fps", np.array([25.0]), "fps: expected float32"),
         ("person", np.zeros((1, LENGTH, 2, 2), np.uint8), "person: expected uint8"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from reference.evaluate.cases import PERIOD, loop_case, motion_case, view_case
+from reference.people import FitNoise
 
 SEED = 950_000
 
@@ -19,6 +20,18 @@ def test_every_frame_of_a_motion_counts(body):
     case = motion_case(SEED, body, frames=2)
     assert (case.task, list(case.counted)) == ("pose", [0, 1])
     assert not np.array_equal(case.poses[0].rotations, case.poses[1].rotations)
+
+
+def test_videos_have_the_same_truth_whatever_their_fits(body):
+    exact, found = (
+        motion_case(SEED, body, frames=2, noise=FitNoise().scaled(level)) for level in (0, 1)
+    )
+    assert (exact.rgb == found.rgb).all()
+    assert not np.array_equal(exact.poses[0].rotations, found.poses[0].rotations)
+    assert not np.array_equal(exact.photo.pose.rotations, found.photo.pose.rotations)
+    around = view_case(SEED, body, frames=2, noise=FitNoise())
+    assert (around.task, list(around.counted)) == ("view", [1])
+    assert not np.array_equal(around.cameras[0].rotation, around.cameras[1].rotation)
 
 
 def test_a_loop_has_the_same_truth_every_round_and_no_seam(body):

@@ -16,6 +16,7 @@ from reference.diffusion.training import PRESETS
 from reference.evaluate import __main__ as command
 from reference.evaluate.cases import PERIOD
 from reference.evaluate.shown import Shown
+from reference.people import FitNoise
 
 BUNDLE = str(ROOT / "engines" / "gas-mini")
 
@@ -53,6 +54,22 @@ def test_the_field_is_judged_on_orbits_and_motions(squares, capsys):
     assert found["first_frame"] == {"ms": 100.0, "poses": 1.0}
     assert found["command"].startswith("python -m reference.evaluate --seeds")
     assert found["backend"]["actual"] == "openvino"
+
+
+def test_videos_are_asked_for_by_kind(squares, monkeypatch, square, capsys):
+    asked = []
+
+    def view(seed, _, *, frames, noise=None):
+        asked.append(noise)
+        return square("view", frames=frames, seed=seed)
+
+    monkeypatch.setattr(command, "view_case", view)
+    usual = ["--seeds", "950000:950001", "--views", "2", "--motions", "0"]
+    scans = document(capsys, *usual)
+    videos = document(capsys, *usual, "--kind", "video", "--fit-noise", "0.5")
+    assert asked == [None, FitNoise().scaled(0.5)]
+    assert (scans["kind"], scans["fit_noise"]) == ("scan", 0.0)
+    assert (videos["kind"], videos["fit_noise"]) == ("video", 0.5)
 
 
 def test_steadiness_alone(squares, capsys):

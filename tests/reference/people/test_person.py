@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import numpy as np
+from known_people import LONG_HAIR, PLAIN, SKIRT
 
 from gas_rt.core import Pose
 from reference.people import Person, animate, settle
 from reference.people.poses import standing
 from reference.people.seeds import generator
-
-SKIRT, LONG_HAIR, PLAIN = 12, 0, 3
 
 
 def test_the_same_seed_makes_the_same_person(body, person) -> None:

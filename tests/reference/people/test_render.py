@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+from known_people import LONG_HAIR, PRINTED
 
 from gas_rt.cameras import turned
 from gas_rt.kernels import rasterize
@@ -9,8 +10,6 @@ from reference.people.camera import LONG_LENS, Lens, framed
 from reference.people.fields import Fields
 from reference.people.sampling import light_of
 from reference.people.seeds import generator
-
-PRINTED, LONG_HAIR = 1, 0
 
 
 def test_picture_and_mask_agree(person) -> None:
