@@ -1,13 +1,15 @@
 """Clip shards: what stage 2 is trained on, one ``.npz`` of a few dozen clips.
 
-Schema 1, N clips of L frames, pictures H × W, latents [C, h, w] with h = H/8, w = W/8:
+Schema 2, N clips of L frames, pictures H × W, latents [C, h, w] with h = H/8, w = W/8:
 
 ======================== ================== ====================================================
 key                      dtype, shape       what
 ======================== ================== ====================================================
-schema                   i64 []             1
+schema                   i64 []             2
 seed                     i64 [N]            the person's seed
 task                     u8 [N]             0 pose (one camera), 1 view (one pose)
+kind                     u8 [N]             0 scan (a person's known surface, drawn), 1 video (only
+                                            filmed, body and cameras estimated)
 fps                      f32 [N]            frames per second of the motion or orbit
 azimuth                  f32 [N, L]         radians in [0, π] between the camera of the frame and
                                             of the picture, for the guidance of views
@@ -24,12 +26,12 @@ black_latent             f16 [C, h, w]      of a black picture: the render of a 
 ======================== ================== ====================================================
 
 All latents are the autoencoder's normalised ones. Normal maps are the release's [0, 1] × 255.
-Files are ``train-%05d.npz`` and ``val-%05d.npz``.
+Files are ``train-%05d.npz`` and ``val-%05d.npz``. Schema 1 lacks `kind`: all its clips are scans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +44,7 @@ from gas_rt.files import read_npz, write_npz
 from reference.autoencoder import Autoencoder
 
 __all__ = [
+    "KINDS",
     "TASKS",
     "Clip",
     "Clips",
@@ -52,8 +55,10 @@ __all__ = [
     "write_clips",
 ]
 
-SCHEMA = 1
+SCHEMA = 2
 TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
+KINDS = ("scan", "video")
+Kind = Literal["scan", "video"]
 DOWNSAMPLING = 8
 ENCODE_BATCH = 16
 
@@ -79,6 +84,7 @@ class Clip:
     nerf_latents: F16
     normals: U8
     person: U8
+    kind: Kind = "scan"
 
     def forth_and_back(self, frames: int) -> Clip:
         """The clip at another length: its frames forth, back, forth and so on."""
@@ -110,7 +116,7 @@ class Pictures:
         return flipped
 
 
-SCALARS = ("seed", "task", "fps")
+SCALARS = ("seed", "task", "kind", "fps")
 ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in SCALARS)
 
 
@@ -122,6 +128,7 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
         "schema": np.array(SCHEMA, np.int64),
         "seed": np.array([c.seed for c in clips], np.int64),
         "task": np.array([TASKS.index(c.task) for c in clips], np.uint8),
+        "kind": np.array([KINDS.index(c.kind) for c in clips], np.uint8),
         "fps": np.array([c.fps for c in clips], np.float32),
         "black_latent": np.asarray(black_latent, np.float16),
     }
@@ -137,6 +144,18 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
 def read_clips(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a shard, checked."""
     arrays = read_npz(path)
+    schema = arrays.get("schema")
+    if (
+        "seed" in arrays
+        and schema is not None
+        and schema.shape == ()
+        and int(schema) == 1
+        and "kind" not in arrays
+    ):
+        arrays |= {
+            "schema": np.array(SCHEMA, np.int64),
+            "kind": np.zeros(arrays["seed"].shape, np.uint8),
+        }
     check(path, arrays)
     return arrays
 
@@ -159,6 +178,7 @@ def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     layout: dict[str, tuple[type, tuple[int, ...]]] = {
         "seed": (np.int64, (n,)),
         "task": (np.uint8, (n,)),
+        "kind": (np.uint8, (n,)),
         "fps": (np.float32, (n,)),
         "azimuth": (np.float32, (n, length)),
         "reference_rgb": (np.uint8, (n, *picture)),
@@ -181,17 +201,26 @@ def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
             )
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{path}: {name} holds values that are not finite; encode it again")
-    if arrays["task"].max(initial=0) >= len(TASKS):
-        raise ValueError(f"{path}: task: expected 0 or 1, found {arrays['task'].max()}")
+    for name, known in (("task", TASKS), ("kind", KINDS)):
+        if arrays[name].max(initial=0) >= len(known):
+            raise ValueError(f"{path}: {name}: expected 0 or 1, found {arrays[name].max()}")
 
 
 class Clips:
-    """Every clip of a split, in memory.
+    """Every clip of a split that is of `tasks` and `kinds`, in memory; at most `limit`.
 
     128² clips of 24 frames take 1.6 MB each, nearly all of it normal maps.
     """
 
-    def __init__(self, folder: Path, *, split: str, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        split: str,
+        limit: int | None = None,
+        tasks: Collection[str] = TASKS,
+        kinds: Collection[str] = KINDS,
+    ) -> None:
         paths = sorted(folder.glob(f"{split}-*.npz"))
         if not paths:
             raise FileNotFoundError(
@@ -199,15 +228,27 @@ class Clips:
                 "`python -m reference.diffusion.build`"
             )
         shards: list[dict[str, NDArray[Any]]] = []
+        chosen: list[NDArray[np.bool_]] = []
         for path in paths:
             shards.append(read_clips(path))
             if shards[-1]["target_latents"].shape[1:] != shards[0]["target_latents"].shape[1:]:
                 raise ValueError(f"{path}: its clips differ in size from {paths[0].name}'s")
-            if limit is not None and sum(len(s["seed"]) for s in shards) >= limit:
+            chosen.append(
+                _of(shards[-1], "task", TASKS, tasks) & _of(shards[-1], "kind", KINDS, kinds)
+            )
+            if limit is not None and sum(c.sum() for c in chosen) >= limit:
                 break
+        self.left_out = sum(int((~c).sum()) for c in chosen)
+        if not any(c.any() for c in chosen):
+            raise ValueError(
+                f"{folder}: none of its {self.left_out} {split} clips is of task "
+                f"{' or '.join(tasks)} and kind {' or '.join(kinds)}; build some"
+            )
         self.black_latent: F16 = shards[0]["black_latent"]
+        parts = list(zip(shards, chosen, strict=True))
         self.arrays = {
-            name: np.concatenate([s[name] for s in shards])[:limit] for name in (*SCALARS, *ARRAYS)
+            name: np.concatenate([s[name] if c.all() else s[name][c] for s, c in parts])[:limit]
+            for name in (*SCALARS, *ARRAYS)
         }
         self.of_task = {
             task: np.flatnonzero(self.arrays["task"] == i)
@@ -238,6 +279,13 @@ class Clips:
         return found
 
 
+def _of(
+    shard: dict[str, NDArray[Any]], name: str, known: Sequence[str], wanted: Collection[str]
+) -> NDArray[np.bool_]:
+    """[N], which of a shard's clips have a wanted task or kind."""
+    return np.isin(shard[name], [known.index(value) for value in wanted])
+
+
 def make_clip(
     autoencoder: Autoencoder,
     *,
@@ -246,6 +294,7 @@ def make_clip(
     fps: float,
     azimuth: F32,
     pictures: Pictures,
+    kind: Kind = "scan",
 ) -> Clip:
     """A clip from pictures; azimuth [L]."""
     truth, nerf = (encode(autoencoder, rgb) for rgb in (pictures.rgb, pictures.renders))
@@ -264,6 +313,7 @@ def make_clip(
         nerf_latents=nerf[1:],
         normals=pictures.normals[1:],
         person=person[1:],
+        kind=kind,
     )
 
 
