@@ -111,7 +111,7 @@ def open_detector(path: Path) -> Detector:
 def _features_of(path: Path) -> NDArray:
     try:
         return np.asarray(np.load(path, allow_pickle=False))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise FileError(
             f"{path}: no .npy of features ({error}); save an array [videos, D]"
         ) from error

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gas_rt.core import Camera
 from gas_rt.kernels import Raster, rasterize
 
-__all__ = ["Changes", "Matches", "Surface", "changes", "matches"]
+__all__ = ["NOTHING", "Changes", "Matches", "Surface", "changes", "matches"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -64,19 +64,25 @@ class Changes:
 
     Attributes
     ----------
-    points : values summed, three per point.
+    values : how many were summed, three per place.
     shown, truth : of what was shown, and of the truth.
     unexplained : of the difference of the two, so of what the truth does not explain.
     """
 
-    points: int
+    values: int
     shown: float
     truth: float
     unexplained: float
 
+    @classmethod
+    def of(cls, shown: NDArray, truth: NDArray) -> Changes:
+        """Sums over the values of two arrays of changes."""
+        squares = (float((values**2).sum()) for values in (shown, truth, shown - truth))
+        return cls(shown.size, *squares)
+
     def __add__(self, other: Changes) -> Changes:
         return Changes(
-            self.points + other.points,
+            self.values + other.values,
             self.shown + other.shown,
             self.truth + other.truth,
             self.unexplained + other.unexplained,
@@ -101,8 +107,7 @@ def changes(
     for k, found in enumerate(_of_neighbours(surface, cameras, mask)):
         real = found.change(*(truth[i].astype(np.float32) / 255 for i in (k, k + 1)))
         made = found.change(shown[k], shown[k + 1])
-        squares = (float((values**2).sum()) for values in (made, real, made - real))
-        total += Changes(real.size, *squares)
+        total += Changes.of(made, real)
     return total
 
 

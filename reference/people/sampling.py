@@ -24,6 +24,7 @@ from reference.people.render import render
 from reference.people.seeds import generator
 
 F32 = NDArray[np.float32]
+I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
 
 __all__ = [
@@ -61,6 +62,7 @@ class Clip:
     """A sequence: rgb [T,H,W,3], mask [T,H,W] uint8; `reference` is the same person's photo.
 
     task : "view" (one pose, a camera path) or "pose" (one camera, a motion).
+    faces, vertices : [F,3] and per frame [V,3] metres, world: the dressed surface that was drawn.
     """
 
     task: str
@@ -71,6 +73,8 @@ class Clip:
     betas: F32
     light: Light
     reference: Shot
+    faces: I32
+    vertices: tuple[F32, ...]
 
 
 def light_of(seed: int) -> Light:
@@ -132,6 +136,8 @@ def _filmed(
         betas=person.betas,
         light=reference.light,
         reference=reference,
+        faces=person.mesh.faces,
+        vertices=tuple(s.vertices for s in states),
     )
 
 
