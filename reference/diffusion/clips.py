@@ -8,9 +8,10 @@ key                      dtype, shape       what
 schema                   i64 []             2
 seed                     i64 [N]            the person's seed
 task                     u8 [N]             0 pose (one camera), 1 view (one pose)
-kind                     u8 [N]             0 scan (a person's known surface, drawn), 1 video (only
-                                            filmed, body and cameras estimated)
 fps                      f32 [N]            frames per second of the motion or orbit
+video                    u8 [N]             1 for a video, whose camera shakes and whose poses,
+                                            cameras and betas are estimates; 0 for an exact scan
+fit_noise                f32 [N]            level of the estimates' errors, 0 of a scan
 azimuth                  f32 [N, L]         radians in [0, π] between the camera of the frame and
                                             of the picture, for the guidance of views
 reference_rgb            u8 [N, H, W, 3]    the masked picture, black background
@@ -26,7 +27,8 @@ black_latent             f16 [C, h, w]      of a black picture: the render of a 
 ======================== ================== ====================================================
 
 All latents are the autoencoder's normalised ones. Normal maps are the release's [0, 1] × 255.
-Files are ``train-%05d.npz`` and ``val-%05d.npz``. Schema 1 lacks `kind`: all its clips are scans.
+Files are ``train-%05d.npz`` and ``val-%05d.npz``. Schema 1 lacks `video` and `fit_noise`: its clips
+are exact scans.
 """
 
 from __future__ import annotations
@@ -57,8 +59,7 @@ __all__ = [
 
 SCHEMA = 2
 TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
-KINDS = ("scan", "video")
-Kind = Literal["scan", "video"]
+KINDS = ("scan", "video")  # index = `video`
 DOWNSAMPLING = 8
 ENCODE_BATCH = 16
 
@@ -84,7 +85,8 @@ class Clip:
     nerf_latents: F16
     normals: U8
     person: U8
-    kind: Kind = "scan"
+    video: bool = False
+    fit_noise: float = 0.0
 
     def forth_and_back(self, frames: int) -> Clip:
         """The clip at another length: its frames forth, back, forth and so on."""
@@ -116,7 +118,7 @@ class Pictures:
         return flipped
 
 
-SCALARS = ("seed", "task", "kind", "fps")
+SCALARS = ("seed", "task", "fps", "video", "fit_noise")
 ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in SCALARS)
 
 
@@ -128,8 +130,9 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
         "schema": np.array(SCHEMA, np.int64),
         "seed": np.array([c.seed for c in clips], np.int64),
         "task": np.array([TASKS.index(c.task) for c in clips], np.uint8),
-        "kind": np.array([KINDS.index(c.kind) for c in clips], np.uint8),
         "fps": np.array([c.fps for c in clips], np.float32),
+        "video": np.array([c.video for c in clips], np.uint8),
+        "fit_noise": np.array([c.fit_noise for c in clips], np.float32),
         "black_latent": np.asarray(black_latent, np.float16),
     }
     for name in ARRAYS:
@@ -144,18 +147,11 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
 def read_clips(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a shard, checked."""
     arrays = read_npz(path)
-    schema = arrays.get("schema")
-    if (
-        "seed" in arrays
-        and schema is not None
-        and schema.shape == ()
-        and int(schema) == 1
-        and "kind" not in arrays
-    ):
-        arrays |= {
-            "schema": np.array(SCHEMA, np.int64),
-            "kind": np.zeros(arrays["seed"].shape, np.uint8),
-        }
+    schema, seed = arrays.get("schema"), arrays.get("seed")
+    if seed is not None and schema is not None and schema.shape == () and int(schema) == 1:
+        scans = {"video": np.zeros(seed.shape, np.uint8), "fit_noise": np.zeros(seed.shape, "f4")}
+        if not scans.keys() & arrays.keys():
+            arrays |= {"schema": np.array(SCHEMA, np.int64), **scans}
     check(path, arrays)
     return arrays
 
@@ -178,8 +174,9 @@ def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
     layout: dict[str, tuple[type, tuple[int, ...]]] = {
         "seed": (np.int64, (n,)),
         "task": (np.uint8, (n,)),
-        "kind": (np.uint8, (n,)),
         "fps": (np.float32, (n,)),
+        "video": (np.uint8, (n,)),
+        "fit_noise": (np.float32, (n,)),
         "azimuth": (np.float32, (n, length)),
         "reference_rgb": (np.uint8, (n, *picture)),
         "reference_latent": (np.float16, (n, c, h, w)),
@@ -201,7 +198,7 @@ def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
             )
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{path}: {name} holds values that are not finite; encode it again")
-    for name, known in (("task", TASKS), ("kind", KINDS)):
+    for name, known in (("task", TASKS), ("video", KINDS)):
         if arrays[name].max(initial=0) >= len(known):
             raise ValueError(f"{path}: {name}: expected 0 or 1, found {arrays[name].max()}")
 
@@ -233,9 +230,8 @@ class Clips:
             shards.append(read_clips(path))
             if shards[-1]["target_latents"].shape[1:] != shards[0]["target_latents"].shape[1:]:
                 raise ValueError(f"{path}: its clips differ in size from {paths[0].name}'s")
-            chosen.append(
-                _of(shards[-1], "task", TASKS, tasks) & _of(shards[-1], "kind", KINDS, kinds)
-            )
+            of_task = _of(shards[-1]["task"], TASKS, tasks)
+            chosen.append(of_task & _of(shards[-1]["video"], KINDS, kinds))
             if limit is not None and sum(c.sum() for c in chosen) >= limit:
                 break
         self.left_out = sum(int((~c).sum()) for c in chosen)
@@ -280,10 +276,10 @@ class Clips:
 
 
 def _of(
-    shard: dict[str, NDArray[Any]], name: str, known: Sequence[str], wanted: Collection[str]
+    values: NDArray[np.uint8], known: Sequence[str], wanted: Collection[str]
 ) -> NDArray[np.bool_]:
-    """[N], which of a shard's clips have a wanted task or kind."""
-    return np.isin(shard[name], [known.index(value) for value in wanted])
+    """[N], which clips have a wanted task or kind."""
+    return np.isin(values, [known.index(value) for value in wanted])
 
 
 def make_clip(
@@ -294,7 +290,6 @@ def make_clip(
     fps: float,
     azimuth: F32,
     pictures: Pictures,
-    kind: Kind = "scan",
 ) -> Clip:
     """A clip from pictures; azimuth [L]."""
     truth, nerf = (encode(autoencoder, rgb) for rgb in (pictures.rgb, pictures.renders))
@@ -313,7 +308,6 @@ def make_clip(
         nerf_latents=nerf[1:],
         normals=pictures.normals[1:],
         person=person[1:],
-        kind=kind,
     )
 
 

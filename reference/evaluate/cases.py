@@ -11,10 +11,10 @@ from gas_rt.body import BodyModel, procedural_motion
 from gas_rt.core import Camera, Pose, Task
 from reference import people
 from reference.data import Picture
-from reference.evaluate.surface import Surface
 from reference.people.camera import draw_lens, framed
 from reference.people.sampling import FPS, draw_elevation, shoot
 from reference.people.seeds import generator
+from reference.people.surface import Surface
 
 __all__ = ["PERIOD", "Case", "loop_case", "motion_case", "view_case"]
 
@@ -88,7 +88,9 @@ def loop_case(seed: int, body: BodyModel, *, frames: int) -> Case:
         rgb=np.stack([s.rgb for s in shots])[order],
         mask=np.stack([s.mask for s in shots])[order],
         counted=range(frames),
-        surface=Surface(person.mesh.faces, tuple(states[k].vertices for k in order)),
+        surface=Surface(
+            person.mesh.faces, tuple(states[k].vertices for k in order), (camera,) * frames
+        ),
     )
 
 
@@ -104,5 +106,5 @@ def _case(seed: int, clip: people.Clip, *, counted: range) -> Case:
         rgb=clip.rgb,
         mask=clip.mask,
         counted=counted,
-        surface=Surface(clip.faces, clip.vertices),
+        surface=clip.surface,
     )

@@ -105,7 +105,7 @@ def _follow(case: Case, shown: Shown, total: Found, measures: Measures) -> None:
         total.in_box.setdefault(case.task, []).append(in_box)
         if case.surface is not None:
             pictures = (case.rgb, case.mask, shown.pictures)
-            on_it = surface.changes(case.surface, case.cameras, *pictures)
+            on_it = surface.changes(case.surface, *pictures)
             total.on_surface.setdefault(case.task, []).append(on_it)
     if measures.fvd is not None:
         frames = slice(case.counted.start, case.counted.stop)

@@ -7,7 +7,7 @@ turn and the body may move. What is left of its colour's change is no motion.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from gas_rt.core import Camera
 from gas_rt.kernels import Raster, rasterize
+from reference.people.surface import Surface
 
-__all__ = ["NOTHING", "Changes", "Matches", "Surface", "changes", "matches"]
+__all__ = ["NOTHING", "Changes", "Matches", "changes", "matches"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -27,14 +28,6 @@ U8 = NDArray[np.uint8]
 
 DEPTH_TOLERANCE_M = 0.03  # two pixels of a person who fills 128; more lies behind something
 OPAQUE = 255  # coverage of pixels that show nothing but the person
-
-
-@dataclass(frozen=True, eq=False)
-class Surface:
-    """The person's mesh in every frame: `faces` [F, 3]; per frame vertices [V, 3], world metres."""
-
-    faces: I32
-    vertices: tuple[F32, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,35 +85,32 @@ class Changes:
 NOTHING = Changes(0, 0.0, 0.0, 0.0)
 
 
-def changes(
-    surface: Surface, cameras: Sequence[Camera], truth: U8, mask: U8, shown: F32
-) -> Changes:
+def changes(surface: Surface, truth: U8, mask: U8, shown: F32) -> Changes:
     """Over all pairs of neighbouring frames of a clip.
 
     Parameters
     ----------
-    cameras : one per frame.
     truth, mask : [N, H, W, 3] and coverage [N, H, W], as of a case.
     shown : [N, H, W, 3] in [0, 1].
     """
     total = NOTHING
-    for k, found in enumerate(_of_neighbours(surface, cameras, mask)):
+    for k, found in enumerate(_of_neighbours(surface, mask)):
         real = found.change(*(truth[i].astype(np.float32) / 255 for i in (k, k + 1)))
         made = found.change(shown[k], shown[k + 1])
         total += Changes.of(made, real)
     return total
 
 
-def _of_neighbours(surface: Surface, cameras: Sequence[Camera], mask: U8) -> Iterator[Matches]:
-    frames = zip(surface.vertices, cameras, strict=True)
-    rasters = (rasterize(vertices, surface.faces, camera) for vertices, camera in frames)
-    for k, (before, after) in enumerate(pairwise(rasters)):
+def _of_neighbours(surface: Surface, mask: U8) -> Iterator[Matches]:
+    frames = zip(surface.vertices, surface.cameras, mask, strict=True)
+    drawn = ((rasterize(v, surface.faces, camera), m == OPAQUE) for v, camera, m in frames)
+    for k, ((raster, opaque), (after, opaque_after)) in enumerate(pairwise(drawn)):
         yield matches(
             surface.faces,
             surface.vertices[k],
-            cameras[k],
-            rasters=(before, after),
-            opaque=(mask[k] == OPAQUE, mask[k + 1] == OPAQUE),
+            surface.cameras[k],
+            rasters=(raster, after),
+            opaque=(opaque, opaque_after),
         )
 
 

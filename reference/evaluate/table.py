@@ -20,7 +20,8 @@ __all__ = ["HEAD", "main", "row"]
 Document = dict[str, Any]
 Values = tuple[float | None, ...]
 NONE = "–"
-SAME = ("seeds", "views", "motions")  # of documents whose difference means something
+# Of documents whose difference means something; what they lacked before there was a choice.
+SAME = {"seeds": None, "views": None, "motions": None, "kind": "scan", "fit_noise": 0.0}
 
 
 @dataclass(frozen=True)
@@ -158,11 +159,12 @@ def _other(documents: dict[Path, Document], name: str) -> Document:
         stems = ", ".join(path.stem for path in documents)
         raise ValueError(f"--against {name}: names {len(named)} of the rows; give one of {stems}")
     for path, document in documents.items():
-        for key in SAME:
-            if document.get(key) != named[0].get(key):
+        for key, usual in SAME.items():
+            own, other = document.get(key, usual), named[0].get(key, usual)
+            if own != other:
                 raise ValueError(
-                    f"{path}: its {key} are {document.get(key)}, those of {name} "
-                    f"{named[0].get(key)}; compare runs on the same clips"
+                    f"{path}: its {key} is {own}, that of {name} {other}; compare runs on the "
+                    "same clips"
                 )
     return named[0]
 

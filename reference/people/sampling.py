@@ -22,9 +22,9 @@ from reference.people.person import Person, PersonState
 from reference.people.poses import standing
 from reference.people.render import render
 from reference.people.seeds import generator
+from reference.people.surface import Surface
 
 F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
 
 __all__ = [
@@ -60,9 +60,9 @@ class Shot:
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A sequence: rgb [T,H,W,3], mask [T,H,W] uint8; `reference` is the same person's photo.
+    `surface` is what its pictures were drawn from.
 
     task : "view" (one pose, a camera path) or "pose" (one camera, a motion).
-    faces, vertices : [F,3] and per frame [V,3] metres, world: the dressed surface that was drawn.
     """
 
     task: str
@@ -70,11 +70,10 @@ class Clip:
     cameras: tuple[Camera, ...]
     rgb: U8
     mask: U8
+    surface: Surface
     betas: F32
     light: Light
     reference: Shot
-    faces: I32
-    vertices: tuple[F32, ...]
 
 
 def light_of(seed: int) -> Light:
@@ -133,11 +132,10 @@ def _filmed(
         cameras=tuple(cameras),
         rgb=np.stack([s.rgb for s in shots]),
         mask=np.stack([s.mask for s in shots]),
+        surface=Surface(person.mesh.faces, tuple(s.vertices for s in states), tuple(cameras)),
         betas=person.betas,
         light=reference.light,
         reference=reference,
-        faces=person.mesh.faces,
-        vertices=tuple(s.vertices for s in states),
     )
 
 

@@ -22,12 +22,9 @@ MODEL, CONFIG = PRESETS["tiny"]
 BLACK = np.zeros((CHANNELS, SIDE, SIDE), np.float16)
 
 
-def kind_of(seed: int) -> str:
-    return "video" if seed % 4 < 2 else "scan"
-
-
 def clip(seed: int) -> Clip:
-    return replace(toy_clip(seed, "view" if seed % 2 else "pose"), kind=kind_of(seed))
+    video = seed % 4 < 2
+    return replace(toy_clip(seed, "view" if seed % 2 else "pose"), video=video, fit_noise=video / 2)
 
 
 @pytest.fixture(scope="module")
@@ -143,10 +140,11 @@ def test_a_limit_counts_what_is_chosen(mixed: Path) -> None:
 
 def test_shards_of_schema_1_hold_scans(mixed: Path, tmp_path: Path) -> None:
     arrays = read_clips(mixed / "train-00000.npz")
-    assert arrays["kind"].tolist() == [1, 1, 0, 0]
-    del arrays["kind"]
+    assert arrays["video"].tolist() == [1, 1, 0, 0]
+    del arrays["video"], arrays["fit_noise"]
     np.savez(tmp_path / "train-00000.npz", **arrays | {"schema": np.array(1)})
-    assert read_clips(tmp_path / "train-00000.npz")["kind"].tolist() == [0] * 4
+    old = read_clips(tmp_path / "train-00000.npz")
+    assert old["video"].tolist() == old["fit_noise"].tolist() == [0] * 4
     with pytest.raises(ValueError, match="none of its 4 train clips is of task pose or view and"):
         Clips(tmp_path, split="train", kinds=("video",))
 

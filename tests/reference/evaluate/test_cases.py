@@ -41,7 +41,7 @@ def test_the_surface_is_what_the_truth_was_drawn_from(body):
 def _is_drawn_from_its_surface(case, frames):
     assert len(case.surface.vertices) == len(case.cameras)
     for k in frames:
-        fine = case.cameras[k].resized(width=256, height=256)
+        fine = case.surface.cameras[k].resized(width=256, height=256)
         seen = rasterize(case.surface.vertices[k], case.surface.faces, fine).mask
         coverage = seen.reshape(128, 2, 128, 2).mean((1, 3))
         assert (np.rint(coverage * 255 + 0.01) == case.mask[k]).all()

@@ -12,7 +12,8 @@ from gas_rt.files import read_npz
 from reference.evaluate import judge
 from reference.evaluate.cases import PERIOD
 from reference.evaluate.shown import Shown
-from reference.evaluate.surface import Changes, Surface
+from reference.evaluate.surface import Changes
+from reference.people.surface import Surface
 
 
 def off_by(error, *, renders=False):
@@ -126,7 +127,7 @@ def test_flicker_is_the_change_that_the_truth_does_not_have(square):
 
 def test_changes_between_views_and_in_motions_are_kept_apart(square, monkeypatch):
     sums = {950_000: Changes(3, 3.0, 12.0, 3.0), 950_001: Changes(9, 9.0, 36.0, 9.0)}
-    nothing = Surface(np.zeros((0, 3), np.int32), ())
+    nothing = Surface(np.zeros((0, 3), np.int32), (), ())
     cases = [replace(square("view", seed=s), surface=nothing) for s in sums]
     cases.append(replace(square("pose", seed=950_000), surface=nothing))
     found = iter([*sums.values(), Changes(3, 12.0, 0.0, 12.0)])

@@ -129,7 +129,8 @@ def test_what_one_of_two_runs_lacks_has_no_difference(runs, capsys):
     [
         ("nobody", {}, "names 0 of the rows; give one of a, b"),
         ("same, `parity`, 4 steps (torch fp32)", {}, "names 2 of the rows"),
-        ("a", {"seeds": [2, 9]}, r"its seeds are [2, 9], those of a [1, 9]"),
+        ("a", {"seeds": [2, 9]}, "its seeds is [2, 9], that of a [1, 9]"),
+        ("a", {"kind": "video"}, "its kind is video, that of a scan"),
         ("a", {"motions": [8, 40]}, "compare runs on the same clips"),
     ],
 )
