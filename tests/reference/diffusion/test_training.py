@@ -297,14 +297,14 @@ def test_a_clip_from_pictures_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("schema", np.array(3), "this code reads 2"),
+        ("schema", np.array(1), "this code reads 2"),
         ("task", np.array([3], np.uint8), "expected 0 or 1"),
-        ("video", np.array([2], np.uint8), "video: expected 0 or 1"),
-        ("schema", np.array(1), "this code reads 2"),  # schema 1 had no videos
         ("fps", np.array([25.0]), "fps: expected float32"),
         ("person", np.zeros((1, LENGTH, 2, 2), np.uint8), "person: expected uint8"),
         ("black_latent", BLACK + np.float16(np.nan), "not finite"),
         ("surplus", np.zeros(1), "unknown keys"),
+        ("schema", np.array(3), "this code reads 2"),
+        ("video", np.array([2], np.uint8), "video: expected 0 or 1"),
         ("target_latents", np.zeros(3, np.float16), "target_latents: expected"),
     ],
 )
