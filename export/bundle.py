@@ -85,6 +85,11 @@ def open_stage2(
     `sigmas` are levels to use instead of the trained ones, as many.
     """
     denoiser, about = open_denoiser(unet)
+    if not (denoiser.config.nerf and denoiser.config.switcher):
+        raise ValueError(
+            f"{unet}: an ablation, which ignores inputs that a bundle's graphs have; judge it with "
+            "`python -m reference.evaluate --checkpoint`, and export the full model"
+        )
     windows = about["train"]["windows"]
     trained = tuple(windows["live_sigmas"])
     if sigmas is not None and len(sigmas) != len(trained):

@@ -15,6 +15,8 @@ import torch
 
 __all__ = ["main"]
 
+# Keys of reference.diffusion.ablations.ABLATIONS, which takes seconds to import.
+ABLATIONS = ("full", "no-nerf", "no-switcher", "scans-only", "view-only", "pose-only")
 DEFAULT_BODY = Path("engines/gas-mini/body.npz")
 
 
@@ -39,12 +41,23 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
 
 
 def _unet(arguments: argparse.Namespace) -> None:
+    from reference.diffusion.ablations import ablated
     from reference.diffusion.training import PRESETS, train
 
     torch.set_num_threads(1)  # the workers of a step have one each
     model, config = PRESETS[arguments.config]
-    config = replace(config, steps=arguments.steps or config.steps)
-    train(model, config, data=arguments.data, out=arguments.out, start=arguments.start)
+    if arguments.ablation is None:
+        config = replace(config, steps=arguments.steps or config.steps)
+    else:
+        model, config = ablated(arguments.ablation, model, config, steps=arguments.steps)
+    train(
+        model,
+        config,
+        data=arguments.data,
+        out=arguments.out,
+        start=arguments.start,
+        ablation=arguments.ablation,
+    )
 
 
 def _compact(arguments: argparse.Namespace) -> None:
@@ -64,6 +77,11 @@ def main(argv: list[str] | None = None) -> int:
     autoencoder.set_defaults(run=_autoencoder)
     unet = stages.add_parser("unet", help="stage 2, the video diffusion, on clip shards")
     unet.add_argument("--start", type=Path, help="checkpoint whose weights a new run begins with")
+    unet.add_argument(
+        "--ablation",
+        choices=ABLATIONS,
+        help="what to leave out, on the budget that all of them share, the full model's included",
+    )
     unet.set_defaults(run=_unet)
     for stage in (stage1, autoencoder, unet):
         stage.add_argument("--config", choices=("mini", "tiny"), default="mini")

@@ -32,7 +32,9 @@ def open_checkpoint(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     parts = {name: kind(**_tuples(values.pop(name))) for name, kind in rooms.items()}
     model = Denoiser(DiffusionConfig(**parts, **_tuples(values)))
     model.load_state_dict(state["mean"])
-    about = {name: state[name] for name in ("step", "train", "started_from") if name in state}
+    about = {
+        name: state[name] for name in ("step", "train", "started_from", "ablation") if name in state
+    }
     return model.eval().requires_grad_(False), about
 
 

@@ -27,12 +27,13 @@ black_latent             f16 [C, h, w]      of a black picture: the render of a 
 ======================== ================== ====================================================
 
 All latents are the autoencoder's normalised ones. Normal maps are the release's [0, 1] × 255.
-Files are ``train-%05d.npz`` and ``val-%05d.npz``.
+Files are ``train-%05d.npz`` and ``val-%05d.npz``. Schema 1 lacks `video` and `fit_noise`: its clips
+are exact scans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -45,6 +46,7 @@ from gas_rt.files import read_npz, write_npz
 from reference.autoencoder import Autoencoder
 
 __all__ = [
+    "KINDS",
     "TASKS",
     "Clip",
     "Clips",
@@ -57,6 +59,7 @@ __all__ = [
 
 SCHEMA = 2
 TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
+KINDS = ("scan", "video")  # index = `video`
 DOWNSAMPLING = 8
 ENCODE_BATCH = 16
 
@@ -144,6 +147,11 @@ def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None
 def read_clips(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of a shard, checked."""
     arrays = read_npz(path)
+    schema, seed = arrays.get("schema"), arrays.get("seed")
+    if seed is not None and schema is not None and schema.shape == () and int(schema) == 1:
+        scans = {"video": np.zeros(seed.shape, np.uint8), "fit_noise": np.zeros(seed.shape, "f4")}
+        if not scans.keys() & arrays.keys():
+            arrays |= {"schema": np.array(SCHEMA, np.int64), **scans}
     check(path, arrays)
     return arrays
 
@@ -190,17 +198,26 @@ def check(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
             )
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise ValueError(f"{path}: {name} holds values that are not finite; encode it again")
-    if arrays["task"].max(initial=0) >= len(TASKS):
-        raise ValueError(f"{path}: task: expected 0 or 1, found {arrays['task'].max()}")
+    for name, known in (("task", TASKS), ("video", KINDS)):
+        if arrays[name].max(initial=0) >= len(known):
+            raise ValueError(f"{path}: {name}: expected 0 or 1, found {arrays[name].max()}")
 
 
 class Clips:
-    """Every clip of a split, in memory.
+    """Every clip of a split that is of `tasks` and `kinds`, in memory; at most `limit`.
 
     128² clips of 24 frames take 1.6 MB each, nearly all of it normal maps.
     """
 
-    def __init__(self, folder: Path, *, split: str, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        split: str,
+        limit: int | None = None,
+        tasks: Collection[str] = TASKS,
+        kinds: Collection[str] = KINDS,
+    ) -> None:
         paths = sorted(folder.glob(f"{split}-*.npz"))
         if not paths:
             raise FileNotFoundError(
@@ -208,15 +225,26 @@ class Clips:
                 "`python -m reference.diffusion.build`"
             )
         shards: list[dict[str, NDArray[Any]]] = []
+        chosen: list[NDArray[np.bool_]] = []
         for path in paths:
             shards.append(read_clips(path))
             if shards[-1]["target_latents"].shape[1:] != shards[0]["target_latents"].shape[1:]:
                 raise ValueError(f"{path}: its clips differ in size from {paths[0].name}'s")
-            if limit is not None and sum(len(s["seed"]) for s in shards) >= limit:
+            of_task = _of(shards[-1]["task"], TASKS, tasks)
+            chosen.append(of_task & _of(shards[-1]["video"], KINDS, kinds))
+            if limit is not None and sum(c.sum() for c in chosen) >= limit:
                 break
+        self.left_out = sum(int((~c).sum()) for c in chosen)
+        if not any(c.any() for c in chosen):
+            raise ValueError(
+                f"{folder}: none of its {self.left_out} {split} clips is of task "
+                f"{' or '.join(tasks)} and kind {' or '.join(kinds)}; build some"
+            )
         self.black_latent: F16 = shards[0]["black_latent"]
+        parts = list(zip(shards, chosen, strict=True))
         self.arrays = {
-            name: np.concatenate([s[name] for s in shards])[:limit] for name in (*SCALARS, *ARRAYS)
+            name: np.concatenate([s[name] if c.all() else s[name][c] for s, c in parts])[:limit]
+            for name in (*SCALARS, *ARRAYS)
         }
         self.of_task = {
             task: np.flatnonzero(self.arrays["task"] == i)
@@ -245,6 +273,13 @@ class Clips:
             found[name] = self.arrays[name][clip, indices]
             found[name][indices < 0] = self.arrays[anchor][clip]
         return found
+
+
+def _of(
+    values: NDArray[np.uint8], known: Sequence[str], wanted: Collection[str]
+) -> NDArray[np.bool_]:
+    """[N], which clips have a wanted task or kind."""
+    return np.isin(values, [known.index(value) for value in wanted])
 
 
 def make_clip(

@@ -106,6 +106,8 @@ class DiffusionConfig:
         those of the field's render, in units of this standard deviation: an untrained model then
         shows the field, and none of its capacity goes into copying it.
     added_ids : SVD's (fps − 1, motion bucket, noise augmentation), constant for us.
+    nerf, switcher : False for the ablations, which are told nothing of the field's render, or not
+        whether views or motions are asked for; what is given of it is ignored.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -114,6 +116,15 @@ class DiffusionConfig:
     latent_scale: float = 1.0
     residual_std: float | None = None
     added_ids: tuple[float, float, float] = (6.0, 127.0, 0.0)
+    nerf: bool = True
+    switcher: bool = True
+
+    def __post_init__(self) -> None:
+        if not self.nerf and self.residual_std is not None:
+            raise ValueError(
+                "DiffusionConfig: without the field's render there is nothing that latents could "
+                f"be centred on; set residual_std to None, found {self.residual_std}"
+            )
 
 
 def context_gain(config: DiffusionConfig) -> float:

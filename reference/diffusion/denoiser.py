@@ -50,7 +50,9 @@ class Denoiser(nn.Module):
 
     def condition(self, nerf_latents: Tensor, normals: Tensor) -> Tensor:
         """[B, F, C, h, w] unscaled and [B, F, 3, 8h, 8w] in [0, 1] → [B, F, C0, h, w]."""
-        total = self.nerf_net(nerf_latents.flatten(0, 1)) + self.pose_net(normals.flatten(0, 1))
+        total = self.pose_net(normals.flatten(0, 1))
+        if self.config.nerf:
+            total = self.nerf_net(nerf_latents.flatten(0, 1)) + total
         return total.unflatten(0, nerf_latents.shape[:2])
 
     def centre(self, latents: Tensor, nerf_latents: Tensor) -> Tensor:
@@ -88,6 +90,7 @@ class Denoiser(nn.Module):
         c_in = edm.c_in(sigma) if self.config.residual_std is None else edm.c_in(sigma) ** 2
         scaled = x * edm.per_frame(c_in, x)
         repeated = reference[:, None].expand(-1, frames, -1, -1, -1)
+        told = switcher if self.config.switcher else torch.zeros_like(switcher)
         ids = x.new_tensor(self.config.added_ids).expand(batch, frames, -1)
         dtype = self.unet.conv_in.weight.dtype
         v = self.unet(
@@ -95,7 +98,7 @@ class Denoiser(nn.Module):
             edm.c_noise(sigma),
             embedding[:, None].to(dtype),
             ids,
-            switcher,
+            told,
             condition.to(dtype),
         )
         return v.float()

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from reference.diffusion import edm
 from reference.diffusion.checkpoint import open_checkpoint
-from reference.diffusion.clips import DOWNSAMPLING, Clips
+from reference.diffusion.clips import DOWNSAMPLING, KINDS, TASKS, Clips
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser, centre
@@ -44,6 +44,7 @@ class DiffusionTraining(Schedule):
     half : layers compute in bfloat16; weights, their gradients and the loss stay in float32.
     live_share : share of steps on live windows.
     view_share : share of view clips where both tasks are there.
+    tasks, kinds : what clips are trained on; all but for ablations.
     drop_reference : share of windows without embedding and reference latent: the unconditional
         branch of guidance.
     drop_nerf : share of windows whose field render is black.
@@ -68,6 +69,8 @@ class DiffusionTraining(Schedule):
     live_batch: int = 6
     live_share: float = 0.6
     view_share: float = 0.5
+    tasks: tuple[str, ...] = TASKS
+    kinds: tuple[str, ...] = KINDS
     drop_reference: float = 0.15
     drop_nerf: float = 0.15
     own_context: float = 0.5
@@ -317,13 +320,16 @@ def train(
     start: Path | None = None,
     stop_at: int | None = None,
     validate_every: int = 500,
+    ablation: str | None = None,
 ) -> Run:
     """Train to the end of the schedule, continuing what `out` holds.
 
     A resumed run equals an uninterrupted one on the same device. A new one begins with the
-    averaged weights of the checkpoint `start`, if one is given.
+    averaged weights of the checkpoint `start`, if one is given. `ablation` is the name that the
+    checkpoint keeps of a configuration of `ablations`. Validation sees clips of every task and
+    kind, whatever is trained on.
     """
-    clips = Clips(data, split="train")
+    clips = Clips(data, split="train", tasks=config.tasks, kinds=config.kinds)
     _fits(clips, model_config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
@@ -331,7 +337,7 @@ def train(
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
     start_simple(model.unet)
-    notes: dict[str, Any] = {}
+    notes: dict[str, Any] = {} if ablation is None else {"ablation": ablation}
     if start is not None:
         earlier, about = open_checkpoint(start)
         if earlier.config != model_config:
@@ -361,6 +367,12 @@ def train(
 def _fits(
     clips: Clips, model_config: DiffusionConfig, config: DiffusionTraining, *, folder: Path
 ) -> None:
+    everything = set(config.tasks) == set(TASKS) and set(config.kinds) == set(KINDS)
+    if not everything and not clips.left_out:
+        raise ValueError(
+            f"{folder}: all its clips are of task {' or '.join(config.tasks)} and kind "
+            f"{' or '.join(config.kinds)}, so nothing would be left out; add others"
+        )
     needed = max(config.windows.parity_frames, config.windows.live_frames)
     if clips.length < needed:
         raise ValueError(

@@ -1,7 +1,8 @@
 """``python -m reference.evaluate --stage full --policy diagonal --seeds A:B --json``.
 
 Each test person is photographed once and shown on the orbit that starts at the photo's camera,
-whose own view is left out, and the first few in a motion. Means are over frames.
+whose own view is left out, and the first few in a motion. Means are over frames; every figure is
+defined in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 import gas_rt
 from gas_rt.body import BodyModel
 from gas_rt.diffusion import explicit_sigmas
+from gas_rt.engine import Precision
 from gas_rt.errors import GasRtError, InputError
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
+from reference.diffusion.ablations import ABLATIONS
 from reference.diffusion.checkpoint import open_checkpoint as open_denoiser
 from reference.diffusion.picture import PictureDecoder
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate import fields, stage2
 from reference.evaluate.cases import PERIOD, Case, loop_case, motion_case, view_case
-from reference.evaluate.judge import evaluate, speed, steadiness, summary
+from reference.evaluate.fvd import SEGMENT, open_detector
+from reference.evaluate.judge import Measures, evaluate, over_time, speed, steadiness, summary
 from reference.evaluate.live import Streamed
+from reference.evaluate.lpips import open_lpips
 from reference.evaluate.shown import Show
 from reference.metrics import SEEN_DEG
 from reference.people import FitNoise
@@ -35,6 +40,7 @@ from reference.people.mixture import KINDS
 __all__ = ["main"]
 
 SCHEMA_VERSION = 2
+STAGES = ("field", "full", "no-nerf", "ceiling")
 FIELD_RENDERERS = ("teacher", "exact", "baked", "fast", "runtime")
 STAGE2_RENDERERS = ("runtime", "torch")
 AUTOENCODER = Path("reference/checkpoints/autoencoder-mini.pt")
@@ -74,7 +80,13 @@ def _sigmas(text: str) -> tuple[float, ...]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m reference.evaluate", description=__doc__)
-    parser.add_argument("--stage", choices=["field", "full", "no-nerf"], default="field")
+    parser.add_argument(
+        "--stage",
+        choices=STAGES,
+        default="field",
+        help="no-nerf: the full model given black renders; ceiling: the autoencoder's round trip "
+        "of the truth",
+    )
     parser.add_argument("--seeds", type=_seeds, default=range(950_000, 950_008))
     parser.add_argument("--views", type=int, default=20, help="frames of the orbit; 0 for none")
     parser.add_argument("--motions", type=int, default=4, metavar="N", help="people in motion")
@@ -102,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
         "bundle, or torch, which is the one with a --checkpoint: that on the bundle's baked fields",
     )
     parser.add_argument("--bundle", default="engines/gas-mini", help="body and baked fields")
+    parser.add_argument("--backend", default="auto", help="of the bundle (%(default)s)")
+    parser.add_argument("--precision", choices=get_args(Precision), default="auto")
     parser.add_argument("--avatars", type=Path, metavar="DIR", help="keeps people once enrolled")
     parser.add_argument("--sheet", type=Path, help="PNG: truth above what was shown, per clip")
     parser.add_argument("--json", action="store_true", help="one document on stdout")
@@ -110,6 +124,21 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--steps", type=int, help="of stage 2 (the bundle's; as trained)")
     parser.add_argument("--noise-seed", type=int, default=0)
     parser.add_argument("--checkpoint", type=Path, help="for torch: the UNet; teacher: stage 1")
+    more = parser.add_argument_group("distances that need weights, and clips to measure elsewhere")
+    more.add_argument(
+        "--lpips",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="LPIPS by these weights: the lpips package's, and torchvision's AlexNet or VGG-16",
+    )
+    more.add_argument(
+        "--fvd",
+        type=Path,
+        metavar="FILE",
+        help="FVD by this TorchScript I3D (i3d_torchscript.pt); the code in the file is run",
+    )
+    more.add_argument("--clips", type=Path, metavar="DIR", help="keeps truth and what was shown")
     two = parser.add_argument_group("stage 2 in torch")
     two.add_argument("--autoencoder", type=Path, help=f"({AUTOENCODER})")
     two.add_argument("--sigmas", type=_sigmas, metavar="LIST", help="explicit levels, with the end")
@@ -119,8 +148,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Complete the arguments, or exit with code 2."""
-    allowed = FIELD_RENDERERS if args.stage == "field" else STAGE2_RENDERERS
-    usual = "baked" if args.stage == "field" else "torch" if args.checkpoint else "runtime"
+    allowed, usual = STAGE2_RENDERERS, "torch" if args.checkpoint else "runtime"
+    if args.stage == "field":
+        allowed, usual = FIELD_RENDERERS, "baked"
+    elif args.stage == "ceiling":
+        allowed, usual = ("torch",), "torch"
     args.renderer = args.renderer or usual
     if args.renderer not in allowed:
         parser.error(
@@ -138,20 +170,35 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f"--steady: expected {3 * PERIOD}, {4 * PERIOD}, …, got {args.steady}")
     if not (args.views or args.motions or args.steady):
         parser.error("nothing to show: --views, --motions and --steady are all 0")
-    if (args.renderer in ("teacher", "torch")) != (args.checkpoint is not None):
+    trained = args.renderer in ("teacher", "torch") and args.stage != "ceiling"
+    if trained != (args.checkpoint is not None):
         parser.error("--checkpoint: give it with --renderer teacher or torch, and only then")
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps: expected at least 1, got {args.steps}")
-    if args.stage == "field" and (args.policy or args.steps):
+    if args.stage in ("field", "ceiling") and (args.policy or args.steps):
         parser.error("--policy, --steps: are stage 2's; leave them out, or choose another --stage")
     for name in ("autoencoder", "sigmas", "guidance"):
         if args.renderer != "torch" and getattr(args, name) is not None:
             parser.error(f"--{name}: is for --renderer torch; a bundle has its own")
+    if args.stage == "ceiling" and (args.sigmas or args.guidance):
+        parser.error("--sigmas, --guidance: nothing is generated for the ceiling; leave them out")
+    if args.fvd and max(_videos(args)) < 2:
+        parser.error(
+            f"--fvd: expected at least two videos of {SEGMENT} judged frames of a kind, got "
+            "{} of views and {} of motions; show more people or longer clips".format(*_videos(args))
+        )
     args.policy = args.policy or "diagonal"
     args.autoencoder = args.autoencoder or AUTOENCODER
     args.guidance = args.guidance or stage2.Strength()
     if args.sigmas and args.steps not in (None, len(args.sigmas) - 1):
         parser.error(f"--steps: --sigmas has {len(args.sigmas) - 1}, got {args.steps}")
+
+
+def _videos(args: argparse.Namespace) -> tuple[int, int]:
+    """How many of views and of motions FVD gets."""
+    people = len(args.seeds)
+    views = people * ((args.views - 1) // SEGMENT) if args.views else 0
+    return views, min(args.motions, people) * (args.motion_frames // SEGMENT)
 
 
 def _cases(args: argparse.Namespace, body: BodyModel) -> Iterator[Case]:
@@ -168,11 +215,14 @@ def _show(args: argparse.Namespace, body: BodyModel) -> tuple[Show, dict[str, An
     """What shows the cases, and how it describes itself."""
     threads = torch.get_num_threads()
     in_torch = {"backend": {"actual": "torch", "precision": "fp32", "threads": threads}}
+    if args.stage == "ceiling":
+        show = stage2.round_trip(open_autoencoder(args.autoencoder))
+        return show, in_torch | {"policy": "round trip"}
     if args.renderer == "teacher":
         return fields.shown_by(fields.teacher(args.checkpoint, body)), in_torch
     if args.stage == "no-nerf" and args.renderer == "torch":
         return _stage2(args, body, None, in_torch)
-    model = gas_rt.load(args.bundle, threads=threads)
+    model = gas_rt.load(args.bundle, args.backend, threads, precision=args.precision)
     avatars = fields.Avatars(model, args.avatars)
     if args.renderer == "runtime":
         return _streamed(args, avatars, threads)
@@ -220,7 +270,7 @@ def _stage2(
         model=model,
         decoder=PictureDecoder(autoencoder, model.config).eval(),
         body=body,
-        field=field,
+        field=field if model.config.nerf else None,
         windows=windows,
         policy=args.policy,
         sigmas=sigmas,
@@ -233,7 +283,13 @@ def _stage2(
         "sigmas": [round(value, 6) for value in sigmas],
         "guidance": vars(args.guidance),
         "trained_steps": trained["step"],
+        **_ablation(trained),
     }
+
+
+def _ablation(trained: dict[str, Any]) -> dict[str, str]:
+    name = trained.get("ablation")
+    return {} if name is None else {"ablation": name, "shown_as": ABLATIONS[name].shown_as}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -255,6 +311,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _document(args: argparse.Namespace, command: str) -> dict[str, Any]:
+    measures = Measures(
+        lpips=open_lpips(args.lpips) if args.lpips else None,
+        fvd=open_detector(args.fvd) if args.fvd else None,
+        clips=args.clips,
+    )
     body = BodyModel.open(Path(args.bundle) / "body.npz")
     show, about = _show(args, body)
     document: dict[str, Any] = {
@@ -273,9 +334,9 @@ def _document(args: argparse.Namespace, command: str) -> dict[str, Any]:
         "seen_deg": SEEN_DEG,
     }
     if args.views or args.motions:
-        rows, shown = evaluate(show, _cases(args, body), sheet=args.sheet)
-        document |= {"summary": summary(rows), **speed(shown)}
-        document |= {"rows": rows} if args.rows else {}
+        found = evaluate(show, _cases(args, body), sheet=args.sheet, measures=measures)
+        document |= {"summary": summary(found.rows), **over_time(found), **speed(found.shown)}
+        document |= {"rows": found.rows} if args.rows else {}
     if args.steady:
         case = loop_case(args.seeds.start, body, frames=args.steady)
         document["steady"] = steadiness(case, show(case))
@@ -290,13 +351,20 @@ def _print(document: dict[str, Any]) -> None:
     lines |= {f"round {k}": part for k, part in enumerate(rounds)}
     for name, part in lines.items():
         print(f"{name:12s}" + "  ".join(f"{key} {value}" for key, value in part.items()))
+    for name in ("multiview", "flicker", "fvd"):
+        if name in document:
+            print(f"{name:12s}{document[name]}")
     if "fps" in document:
         first = document["first_frame"]
         print(
             f"{document['fps']} fps, first frame after {first['ms']} ms and {first['poses']} poses"
         )
     if "steady" in document:
-        print(f"from the second round to the last {document['steady']['change_db']:+} dB")
+        steady = document["steady"]
+        print(
+            f"from the second round to the last {steady['change_db']:+} dB, from the third "
+            f"{steady['since_third']['box_psnr_db']:+} dB"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from reference.data import Picture
 from reference.people.camera import draw_lens, framed
 from reference.people.sampling import FPS, draw_elevation, shoot
 from reference.people.seeds import generator
+from reference.people.surface import Surface
 
 __all__ = ["PERIOD", "Case", "loop_case", "motion_case", "view_case"]
 
@@ -32,6 +33,7 @@ class Case:
     ----------
     rgb, mask : [N, H, W, 3] and [N, H, W], the truth, premultiplied over black.
     counted : the frames that are judged; an orbit begins with the photo's own view.
+    surface : what the truth was drawn from, if it is known.
     """
 
     seed: int
@@ -43,6 +45,7 @@ class Case:
     rgb: U8
     mask: U8
     counted: range
+    surface: Surface | None = None
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -100,6 +103,9 @@ def loop_case(seed: int, body: BodyModel, *, frames: int) -> Case:
         rgb=np.stack([s.rgb for s in shots])[order],
         mask=np.stack([s.mask for s in shots])[order],
         counted=range(frames),
+        surface=Surface(
+            person.mesh.faces, tuple(states[k].vertices for k in order), (camera,) * frames
+        ),
     )
 
 
@@ -115,4 +121,5 @@ def _case(seed: int, clip: people.Clip, *, counted: range) -> Case:
         rgb=clip.rgb,
         mask=clip.mask,
         counted=counted,
+        surface=clip.surface,
     )

@@ -30,6 +30,7 @@ from gas_rt.diffusion import (
     open_policy,
     switcher,
 )
+from reference.autoencoder import Autoencoder
 from reference.diffusion.clips import encode
 from reference.diffusion.config import context_gain
 from reference.diffusion.denoiser import Denoiser, DenoiserStep
@@ -38,9 +39,9 @@ from reference.diffusion.pipeline import generate
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate.cases import Case
 from reference.evaluate.fields import Enrol, Render
-from reference.evaluate.shown import Shown
+from reference.evaluate.shown import Show, Shown
 
-__all__ = ["POLICIES", "Generator", "Strength", "levels"]
+__all__ = ["POLICIES", "Generator", "Strength", "levels", "round_trip"]
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -234,3 +235,18 @@ class Generator:
             torch.from_numpy(call.guidance) if guided else None,
         )
         return x_next.numpy(), x0.numpy()
+
+
+def round_trip(autoencoder: Autoencoder) -> Show:
+    """The truth as the autoencoder keeps it: the ceiling of what decoded latents can show."""
+
+    @torch.no_grad()
+    def show(case: Case) -> Shown:
+        begin = time.perf_counter()
+        latents = torch.from_numpy(encode(autoencoder, case.rgb)).float()
+        decoded = torch.cat([autoencoder.decode(part) for part in latents.split(DECODE_BATCH)])
+        pictures = ((decoded.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
+        seconds = time.perf_counter() - begin
+        return Shown(pictures, seconds, len(case), seconds)
+
+    return show

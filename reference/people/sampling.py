@@ -23,6 +23,7 @@ from reference.people.person import Person, PersonState
 from reference.people.poses import standing
 from reference.people.render import render
 from reference.people.seeds import generator
+from reference.people.surface import Surface
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -61,6 +62,7 @@ class Shot:
 @dataclass(frozen=True, eq=False)
 class Clip:
     """A sequence: rgb [T,H,W,3], mask [T,H,W] uint8; `reference` is the same person's photo.
+    `surface` is what its pictures were drawn from.
 
     task : "view" (one pose, a camera path) or "pose" (one camera, a motion).
     kind : "scan", whose poses, cameras and betas are what was filmed, or "video", where they are
@@ -72,6 +74,7 @@ class Clip:
     cameras: tuple[Camera, ...]
     rgb: U8
     mask: U8
+    surface: Surface
     betas: F32
     light: Light
     reference: Shot
@@ -135,6 +138,7 @@ def filmed(
         cameras=tuple(cameras),
         rgb=np.stack([s.rgb for s in shots]),
         mask=np.stack([s.mask for s in shots]),
+        surface=Surface(person.mesh.faces, tuple(s.vertices for s in states), tuple(cameras)),
         betas=person.betas,
         light=reference.light,
         reference=reference,

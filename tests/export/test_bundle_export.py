@@ -269,6 +269,14 @@ def test_weights_beyond_half_precision_are_named():
         rounded_to_half(stage)
 
 
+def test_an_ablation_is_not_exported(tmp_path):
+    stage = tiny_stage2(switcher=False)
+    state = {"model_config": dataclasses.asdict(stage.denoiser.config), "step": 1, "train": {}}
+    torch.save(state | {"mean": stage.denoiser.state_dict()}, tmp_path / "unet.pt")
+    with pytest.raises(ValueError, match=r"unet\.pt: an ablation"):
+        exporting.open_stage2(autoencoder=tmp_path / "none.pt", unet=tmp_path / "unet.pt")
+
+
 def test_other_levels_are_as_many_as_were_trained(tmp_path):
     stage = tiny_stage2()
     unet = tmp_path / "unet.pt"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 from small_people import orbit_camera
 
@@ -11,8 +13,10 @@ from reference.metrics import (
     METRICS,
     azimuth_deg,
     box_and_whole,
+    gmsd,
     haarpsi,
     mask_box,
+    ms_ssim,
     psnr_db,
     spectral,
     ssim,
@@ -85,6 +89,60 @@ def blurred(picture):
 def test_haarpsi_is_that_of_another_implementation(change, size, expected):
     truth = waves(*size)
     assert haarpsi(change(truth), truth) == pytest.approx(expected, abs=1e-4)
+
+
+# As above. Five scales, four and two; sides that halve evenly, as conventions differ elsewhere.
+@pytest.mark.parametrize(
+    ("change", "size", "scales", "deviation"),
+    [
+        (lambda p: 0.7 * p, (192, 176), 0.947974, 0.011576),
+        (lambda p: np.roll(p, 2, 1), (192, 176), 0.536533, 0.191294),
+        (lambda p: np.repeat(p.mean(2, keepdims=True), 3, 2), (128, 96), 0.391172, 0.083907),
+        (lambda p: np.full_like(p, 0.5), (128, 96), 0.110291, 0.272085),
+        (lambda p: np.roll(p, 1, 0), (48, 40), 0.940622, 0.122830),
+    ],
+)
+def test_ms_ssim_and_gmsd_are_those_of_another_implementation(change, size, scales, deviation):
+    truth = waves(*size)
+    assert ms_ssim(change(truth), truth) == pytest.approx(scales, abs=2e-6)
+    assert gmsd(change(truth), truth) == pytest.approx(deviation, abs=2e-6)
+
+
+def test_one_scale_of_ms_ssim_is_ssim():
+    truth = waves(20, 24)
+    assert ms_ssim(blurred(truth), truth) == pytest.approx(ssim(blurred(truth), truth), abs=1e-5)
+
+
+def test_an_inverted_picture_is_nowhere_alike():
+    truth = waves(64, 64)
+    assert ms_ssim(1 - truth, truth) == 0
+
+
+def test_gmsd_asks_for_edges_not_for_brightness():
+    truth = waves(64, 64)
+    patched = truth.copy()
+    patched[16:40, 16:40] = truth[16:40, 16:40].mean((0, 1))
+    brighter = gmsd(truth + 0.1, truth)  # another edge at the border, and nothing else
+    assert gmsd(patched, truth) > 5 * brighter
+    assert psnr_db(patched, truth) > psnr_db(truth + 0.2, truth)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6), st.integers(11, 60), st.integers(11, 60))
+def test_similarities_are_symmetric_bounded_and_best_for_equal_pictures(seed, height, width):
+    one, two = np.random.default_rng(seed).random((2, height, width, 3)).astype(np.float32)
+    for metric, best in ((ms_ssim, 1.0), (gmsd, 0.0)):
+        value = metric(one, two)
+        assert 0 <= value <= 1
+        assert value == pytest.approx(metric(two, one))
+        assert metric(one, one) == pytest.approx(best, abs=1e-9)
+        assert abs(value - best) > 1e-3
+
+
+def test_a_picture_too_small_for_a_window_is_named():
+    small = np.zeros((10, 40, 3), np.float32)
+    with pytest.raises(ValueError, match=r"at least 11 pixels, found \[10, 40\]"):
+        ms_ssim(small, small)
 
 
 def test_haarpsi_is_symmetric_ends_at_1_and_falls_with_the_error():

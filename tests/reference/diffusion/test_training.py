@@ -303,6 +303,8 @@ def test_a_clip_from_pictures_comes_back(tmp_path: Path) -> None:
         ("person", np.zeros((1, LENGTH, 2, 2), np.uint8), "person: expected uint8"),
         ("black_latent", BLACK + np.float16(np.nan), "not finite"),
         ("surplus", np.zeros(1), "unknown keys"),
+        ("schema", np.array(3), "this code reads 2"),
+        ("video", np.array([2], np.uint8), "video: expected 0 or 1"),
         ("target_latents", np.zeros(3, np.float16), "target_latents: expected"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from gas_rt.kernels import rasterize
 from reference.evaluate.cases import PERIOD, loop_case, motion_case, view_case
 from reference.people import FitNoise
 
@@ -42,3 +43,18 @@ def test_a_loop_has_the_same_truth_every_round_and_no_seam(body):
     assert steps.min() > 0
     assert steps[-1] < 1.5 * steps[:-1].max()
     assert (case.photo.rgb == view_case(SEED, body, frames=1).photo.rgb).all()
+    _is_drawn_from_its_surface(case, (3, PERIOD + 7))
+
+
+def test_the_surface_is_what_the_truth_was_drawn_from(body):
+    for case in (view_case(SEED, body, frames=3), motion_case(SEED, body, frames=3)):
+        _is_drawn_from_its_surface(case, range(3))
+
+
+def _is_drawn_from_its_surface(case, frames):
+    assert len(case.surface.vertices) == len(case.cameras)
+    for k in frames:
+        fine = case.surface.cameras[k].resized(width=256, height=256)
+        seen = rasterize(case.surface.vertices[k], case.surface.faces, fine).mask
+        coverage = seen.reshape(128, 2, 128, 2).mean((1, 3))
+        assert (np.rint(coverage * 255 + 0.01) == case.mask[k]).all()

@@ -12,6 +12,7 @@ from small_people import ROOT
 
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import Denoiser
+from reference.diffusion.ablations import ablated
 from reference.diffusion.training import PRESETS
 from reference.evaluate import __main__ as command
 from reference.evaluate.cases import PERIOD
@@ -107,6 +108,68 @@ def checkpoints(tmp_path) -> list[str]:
     ]
 
 
+def test_the_ceiling_needs_the_autoencoder_alone(squares, capsys):
+    arguments = ("--stage", "ceiling", "--seeds", "950000:950001", "--views", "4", "--motions", "0")
+    found = document(capsys, *arguments)
+    assert (found["stage"], found["renderer"], found["policy"]) == (
+        "ceiling",
+        "torch",
+        "round trip",
+    )
+    assert found["summary"]["view"]["all"]["frames"] == 3
+    assert found["summary"]["view"]["all"]["box_psnr_db"] < 60  # it is not the truth itself
+
+
+def test_an_ablation_says_what_it_is_and_is_given_no_field(
+    monkeypatch, squares, capsys, checkpoints, tmp_path
+):
+    path = tmp_path / "unet.pt"
+    state = torch.load(path, weights_only=True)
+    model, _ = ablated("no-nerf", *PRESETS["tiny"])
+    changed = {"ablation": "no-nerf", "model_config": plain(asdict(model))}
+    torch.save({**state, **changed, "mean": Denoiser(model).state_dict()}, path)
+    made = []
+
+    def show(self, case):
+        made.append(self)
+        return Shown(case.rgb.astype(np.float32) / 255, 0.1, 2, 1.0)
+
+    monkeypatch.setattr(command.stage2.Generator, "__call__", show)
+    one = ("--seeds", "950000:950001", "--views", "4", "--motions", "0")
+    found = document(capsys, "--stage", "full", "--policy", "parity", *one, *checkpoints)
+    assert (found["stage"], found["ablation"]) == ("full", "no-nerf")
+    assert found["shown_as"] == "normals only, as Animate Anyone and Champ condition"
+    assert made[0].field is None
+
+
+def test_distances_by_the_users_weights_are_in_the_document(monkeypatch, squares, capsys, tmp_path):
+    monkeypatch.setattr(command, "open_lpips", lambda paths: lambda *_: float(len(paths)))
+    monkeypatch.setattr(
+        command, "open_detector", lambda _: lambda videos: videos.mean((1, 2, 3, 4))[:, None]
+    )
+    found = document(
+        capsys,
+        *("--seeds", "950000:950002", "--views", "17", "--motions", "1"),
+        *("--lpips", "a.pt", "b.pt", "--fvd", "c.pt", "--clips", str(tmp_path / "kept")),
+    )
+    assert found["summary"]["view"]["seen"]["box_lpips"] == 2.0
+    assert found["fvd"] == {part: {"distance": 0.0, "videos": 2} for part in ("view", "motion")}
+    assert found["flicker"]["box"]["unexplained_levels"] == 0.0
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--lpips", "/nowhere.pt"], "/nowhere.pt: no such file; give the state dict"),
+        (["--fvd", "/nowhere.pt"], "/nowhere.pt: no such file; give the TorchScript"),
+    ],
+)
+def test_weights_are_opened_before_anything_is_shown(capsys, arguments, message):
+    assert command.main([*arguments, "--bundle", BUNDLE]) == 1
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "steps"),
     [([], 2), (["--steps", "3"], 3), (["--sigmas", "9,3,2,1,0"], 4)],
@@ -168,6 +231,12 @@ def test_an_autoencoder_of_another_size_is_named(checkpoints, capsys):
         ["--stage", "full", "--guidance", "off"],
         ["--stage", "full", "--renderer", "runtime", "--checkpoint", "x"],
         ["--stage", "full", "--checkpoint", "x", "--steps", "2", "--sigmas", "9,1,0.5,0"],
+        ["--stage", "ceiling", "--checkpoint", "x"],
+        ["--stage", "ceiling", "--renderer", "runtime"],
+        ["--stage", "ceiling", "--policy", "parity"],
+        ["--stage", "ceiling", "--guidance", "off"],
+        ["--fvd", "x", "--views", "16", "--motions", "1", "--motion-frames", "31"],
+        ["--precision", "fp8"],
     ],
 )
 def test_bad_arguments_are_usage_errors(arguments, capsys):

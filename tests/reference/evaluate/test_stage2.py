@@ -171,6 +171,15 @@ def test_a_frame_that_comes_again_is_rendered_once(generator, square):
     assert len(told.render) == 7
 
 
+def test_the_ceiling_is_the_autoencoders_round_trip(autoencoder, square):
+    case = square("pose", frames=stage2.DECODE_BATCH + 2)
+    shown = stage2.round_trip(autoencoder)(case)
+    latents = torch.from_numpy(encode(autoencoder, case.rgb[-1:])).float()
+    decoded = autoencoder.decode(latents)[0].permute(1, 2, 0).numpy()
+    assert shown.pictures.shape == case.rgb.shape
+    np.testing.assert_allclose(shown.pictures[-1], (np.clip(decoded, -1, 1) + 1) / 2, atol=1e-5)
+
+
 def test_levels_are_those_of_training_or_lie_between_them():
     assert stage2.levels(WINDOWS, 2, policy="diagonal") == pytest.approx((10.0, 1.0, SIGMA_MIN))
     assert stage2.levels(WINDOWS, 2, policy="parity") == (10.0, 1.0, 0.0)
