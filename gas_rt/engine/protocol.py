@@ -48,7 +48,10 @@ class Graph(Protocol):
 class Engine(Protocol):
     """A backend that has been opened; owns the graphs it loaded."""
 
-    report: BackendReport
+    @property
+    def report(self) -> BackendReport:
+        """Which backend was asked for and which one runs."""
+        ...
 
     def load(self, spec: GraphSpec) -> Graph:
         """Compile a graph."""
