@@ -67,12 +67,17 @@ def load(
     count = available_cpus() if threads is None else threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= THREADS_MAX:
         raise InputError(f"threads: expected 1..{THREADS_MAX}, got {threads!r}")
-    store, plans_status = _plan_store(plans)
-    engine = open_engine(backend, threads=count, precision=precision, store=store)
-    return Model(ModelParts(open_bundle(name), engine, threads=count), plans=plans_status)
+    store = _plan_store(plans)
+    engine = open_engine(
+        backend,
+        threads=count,
+        precision=precision,
+        store=None if isinstance(store, str) else store,
+    )
+    return Model(ModelParts(open_bundle(name), engine, threads=count), plans=store)
 
 
-def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:
+def _plan_store(plans: str | Path | None) -> PlanStore | str:
     """The plan store, or why there is none.
 
     A folder that was asked for and may not be trusted is an error. All else that is wrong with a
@@ -80,9 +85,9 @@ def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:
     """
     settings = plan_settings(plans)
     if not settings.on:
-        return None, "off"
+        return "off"
     try:
-        return PlanStore.open(settings.folder, cap_bytes=settings.cap_bytes), "on"
+        return PlanStore.open(settings.folder, cap_bytes=settings.cap_bytes)
     except PlanError as error:
         if settings.folder is not None and error.field != "unavailable":
             raise
@@ -92,7 +97,7 @@ def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:
             GasRtWarning,
             stacklevel=3,
         )
-        return None, f"none: {error}"
+        return f"none: {error}"
 
 
 class Performer:
@@ -143,7 +148,7 @@ class Performer:
 class Model:
     """A loaded bundle. Get one from `gas_rt.load`; close it, or use ``with``."""
 
-    def __init__(self, parts: ModelParts, *, plans: str = "off") -> None:
+    def __init__(self, parts: ModelParts, *, plans: PlanStore | str = "off") -> None:
         self._parts = parts
         self._plans = plans
         self._sessions: set[Session] = set()
@@ -164,7 +169,11 @@ class Model:
     def backend(self) -> BackendReport:
         """Which backend was asked for and which one runs."""
         report = self._parts.engine.report
-        return report if self._plans == "on" else replace(report, plans=self._plans)
+        if isinstance(self._plans, str):
+            return replace(report, plans=self._plans)
+        if report.plans == "off":  # the backend keeps none
+            return report
+        return replace(report, plans=self._plans.status)  # as it is now, not when it was opened
 
     @property
     def policies(self) -> tuple[str, ...]:

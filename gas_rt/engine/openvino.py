@@ -121,12 +121,8 @@ class OpenVinoEngine:
         self._requested = requested
         self._precision = "bf16" if use_bf16 else "fp32"
         self._store = store
-        self._machine = openvino_machine(self._core) if store else {}
-
-    @property
-    def report(self) -> BackendReport:
-        """What was asked for and what runs."""
-        return self._report(self._precision)
+        self._machine = {} if store is None else openvino_machine(self._core)
+        self.report = self._report(self._precision)
 
     def load(self, spec: GraphSpec) -> Graph:
         """Take a graph from the store, or read and compile it.
@@ -184,7 +180,8 @@ class OpenVinoEngine:
             assert self._store is not None
             self._store.discard(plan.key)
             raise PlanError(
-                f"graph {plan.key.graph}: OpenVINO cannot read its plan ({error}); removed",
+                f"graph {plan.key.graph}: OpenVINO cannot read its plan "
+                f"({' '.join(str(error).split())}); removed",
                 field="contents",
             ) from error
 
@@ -193,8 +190,8 @@ class OpenVinoEngine:
         return OpenVinoGraph(spec, compiled, self._report(OUR_NAMES.get(actual, actual)))
 
     def _report(self, precision: str) -> BackendReport:
-        plans = self._store.status if self._store else "off"
-        return BackendReport(self._requested, "openvino", "cpu", precision, plans)
+        plans = "off" if self._store is None else self._store.status
+        return BackendReport(self._requested, "openvino", "cpu", precision, plans=plans)
 
 
 def openvino_machine(core: openvino.Core) -> dict[str, str]:

@@ -48,10 +48,7 @@ class Graph(Protocol):
 class Engine(Protocol):
     """A backend that has been opened; owns the graphs it loaded."""
 
-    @property
-    def report(self) -> BackendReport:
-        """Which backend was asked for and which one runs."""
-        ...
+    report: BackendReport
 
     def load(self, spec: GraphSpec) -> Graph:
         """Compile a graph."""
