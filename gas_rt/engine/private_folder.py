@@ -137,7 +137,7 @@ class PrivateFolder:
         """Add to a file's end in one write, so that two processes don't mix. Raises `OSError`."""
         with self.opened() as folder:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+            descriptor = os.open(name, flags | os.O_NONBLOCK, 0o600, dir_fd=folder)
             try:
                 os.write(descriptor, data)
             finally:

@@ -195,6 +195,39 @@ def test_prune_leaves_what_is_being_built_and_what_is_not_ours(store: PlanStore)
     assert left == {f"{digest}.plan", f"{digest}.lock", "uses", "notes.txt"}
 
 
+def test_a_build_leaves_the_plans_of_others_alone(
+    store: PlanStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines may share a folder: each refuses the other's plans, neither removes them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other machine"))
+    theirs = PlanStore.open(store.folder)
+    monkeypatch.undo()
+    built(theirs, a_key("a"))
+    built(store, a_key("b"))
+    assert theirs.find(a_key("a")) is not None
+    assert store.find(a_key("b")) is not None
+    assert [bool(plan.problem) for plan in store.entries()] == [True, False]
+    assert len(store.prune()) == 1  # asked for, they go
+
+
+@pytest.mark.parametrize("what", ["writable", "link", "fifo", "folder"])
+def test_a_log_of_uses_that_is_not_ours_is_no_reason_to_refuse(
+    store: PlanStore, tmp_path: Path, what: str
+) -> None:
+    built(store, a_key())
+    log = store.folder / "uses"
+    if what == "writable":
+        log.chmod(0o666)
+    else:
+        log.unlink()
+        make = {"link": lambda: log.symlink_to(tmp_path / "x"), "fifo": lambda: os.mkfifo(log)}
+        make.get(what, log.mkdir)()
+    assert store.find(a_key()) is not None
+    built(store, a_key("decoder"))
+    assert len(store.entries()) == 2
+    assert not (tmp_path / "x").exists()
+
+
 def test_the_timing_cache_is_kept_and_guarded(store: PlanStore) -> None:
     seen = []
 
