@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     )
     from gas_rt.errors import (
         BackendError,
+        BuildCancelledError,
         BundleError,
         FileError,
         GasRtError,
         GasRtWarning,
         InputError,
+        PlanError,
         SessionError,
         ShapeError,
     )
@@ -51,6 +53,7 @@ __all__ = [
     "BakeConfig",
     "BodyFit",
     "BodyModel",
+    "BuildCancelledError",
     "BundleError",
     "Camera",
     "FileError",
@@ -63,6 +66,7 @@ __all__ = [
     "Model",
     "Motion",
     "Performer",
+    "PlanError",
     "Pose",
     "Request",
     "Session",
@@ -93,11 +97,13 @@ _HOMES = {
     ),
     "gas_rt.errors": (
         "BackendError",
+        "BuildCancelledError",
         "BundleError",
         "FileError",
         "GasRtError",
         "GasRtWarning",
         "InputError",
+        "PlanError",
         "SessionError",
         "ShapeError",
     ),

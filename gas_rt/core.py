@@ -214,12 +214,17 @@ class Window:
 
 @dataclass(frozen=True)
 class BackendReport:
-    """Which backend was asked for and which one runs, on what, in which precision."""
+    """Which backend was asked for and which one runs, on what, in which precision.
+
+    `plans` is ``on`` where compiled graphs are kept for the next start, ``off`` where they are not
+    asked to be; else it says what is in the way.
+    """
 
     requested: str
     actual: str
     device: str
     precision: str
+    plans: str = "off"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@
     │   └── ShapeError    an array has the wrong shape, dtype, layout or non-finite values
     ├── BundleError       a model bundle is damaged, incomplete or of another version
     ├── BackendError      an inference backend is missing, failed, or may not be used
+    │   ├── PlanError     a compiled graph is not ours, changed, or for another machine
+    │   └── BuildCancelledError  compiling was cancelled
     └── SessionError      a session was used after it closed, or one of its stages failed
 
 and the one category it warns with, GasRtWarning: the result may be poor, nothing is broken.
@@ -16,11 +18,13 @@ from __future__ import annotations
 
 __all__ = [
     "BackendError",
+    "BuildCancelledError",
     "BundleError",
     "FileError",
     "GasRtError",
     "GasRtWarning",
     "InputError",
+    "PlanError",
     "SessionError",
     "ShapeError",
 ]
@@ -48,6 +52,23 @@ class BundleError(GasRtError):
 
 class BackendError(GasRtError, RuntimeError):
     """An inference backend is missing, failed, or may not be used."""
+
+
+class PlanError(BackendError):
+    """A compiled graph is not ours, was changed, or is for another machine; it was not loaded.
+
+    `field` names what differs: a field of its `PlanKey` such as ``machine.gpu``; ``signature``,
+    ``length``, ``contents`` or ``format`` of the file; ``owner``, ``mode``, ``symlink`` or
+    ``kind`` of what lies on the disk; ``unavailable`` if there can be no store at all.
+    """
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class BuildCancelledError(BackendError):
+    """Compiling was cancelled; nothing was kept."""
 
 
 class SessionError(GasRtError, RuntimeError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -14,15 +16,15 @@ from gas_rt.body import BodyFit
 from gas_rt.cameras import camera_problems
 from gas_rt.core import F32, BackendReport, Camera, OnLate, Pose, Request, Task
 from gas_rt.diffusion import SEED_MAX
-from gas_rt.engine import Precision, open_bundle, open_engine
+from gas_rt.engine import PlanStore, Precision, open_bundle, open_engine
 from gas_rt.enrollment import ModelParts, Progress, enroll, teacher_for
-from gas_rt.errors import InputError, SessionError
+from gas_rt.errors import GasRtWarning, InputError, PlanError, SessionError
 from gas_rt.field.bake import BakeConfig
 from gas_rt.field.render import RenderMode, check_mode, render_baked, render_exact, to_uint8
 from gas_rt.field.rig import PosedRig, Rig
 from gas_rt.kernels import PosedShell
 from gas_rt.photo import PictureLike
-from gas_rt.settings import check_environment
+from gas_rt.settings import check_environment, plan_settings
 from gas_rt.stream.assembly import (
     DiffusionRun,
     diffusion_check,
@@ -47,6 +49,7 @@ def load(
     threads: int | None = None,
     *,
     precision: Precision = "auto",
+    plans: str | Path | None = None,
 ) -> Model:
     """Load a bundle: a shipped one by name, or a folder. Every file of it is verified.
 
@@ -56,13 +59,45 @@ def load(
     threads : budget for kernels and backend together; by default the processors this process
         may run on.
     precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware.
+    plans : the folder compiled graphs are kept in for the next start, or ``off``; by default
+        GAS_RT_PLANS says so, or else it is the user's cache folder. Where that one can't be used,
+        every start compiles anew and ``model.backend.plans`` says why.
     """
     check_environment()
     count = available_cpus() if threads is None else threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= THREADS_MAX:
         raise InputError(f"threads: expected 1..{THREADS_MAX}, got {threads!r}")
-    engine = open_engine(backend, threads=count, precision=precision)
-    return Model(ModelParts(open_bundle(name), engine, threads=count))
+    store = _plan_store(plans)
+    engine = open_engine(
+        backend,
+        threads=count,
+        precision=precision,
+        store=None if isinstance(store, str) else store,
+    )
+    return Model(ModelParts(open_bundle(name), engine, threads=count), plans=store)
+
+
+def _plan_store(plans: str | Path | None) -> PlanStore | str:
+    """The plan store, or why there is none.
+
+    A folder that was asked for and may not be trusted is an error. All else that is wrong with a
+    store costs compiling at every start, and is said.
+    """
+    settings = plan_settings(plans)
+    if not settings.on:
+        return "off"
+    try:
+        return PlanStore.open(settings.folder, cap_bytes=settings.cap_bytes)
+    except PlanError as error:
+        if settings.folder is not None and error.field != "unavailable":
+            raise
+        warnings.warn(
+            f"no plan store, graphs are compiled at every start: {error} "
+            "(GAS_RT_PLANS names another folder, or 'off')",
+            GasRtWarning,
+            stacklevel=3,
+        )
+        return f"none: {error}"
 
 
 class Performer:
@@ -113,8 +148,9 @@ class Performer:
 class Model:
     """A loaded bundle. Get one from `gas_rt.load`; close it, or use ``with``."""
 
-    def __init__(self, parts: ModelParts) -> None:
+    def __init__(self, parts: ModelParts, *, plans: PlanStore | str = "off") -> None:
         self._parts = parts
+        self._plans = plans
         self._sessions: set[Session] = set()
         self._lock = threading.Lock()
         self._closed = False
@@ -132,7 +168,12 @@ class Model:
     @property
     def backend(self) -> BackendReport:
         """Which backend was asked for and which one runs."""
-        return self._parts.engine.report
+        report = self._parts.engine.report
+        if isinstance(self._plans, str):
+            return replace(report, plans=self._plans)
+        if report.plans == "off":  # the backend keeps none
+            return report
+        return replace(report, plans=self._plans.status)  # as it is now, not when it was opened
 
     @property
     def policies(self) -> tuple[str, ...]:

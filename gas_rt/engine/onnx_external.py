@@ -7,12 +7,14 @@ Field numbers are from onnx.proto3.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from gas_rt.errors import BundleError
 
-__all__ = ["ExternalData", "external_data"]
+__all__ = ["ExternalData", "external_data", "external_data_of"]
 
 # message → field number → message that the field holds
 CHILDREN: dict[str, dict[int, str]] = {
@@ -48,6 +50,12 @@ class ExternalData:
 def external_data(model: bytes) -> list[ExternalData]:
     """Every external-data entry of a serialised ONNX model, subgraphs and functions included."""
     return list(_walk(memoryview(model), "Model", depth=0))
+
+
+@functools.lru_cache(maxsize=64)
+def external_data_of(path: Path, sha256: str) -> tuple[ExternalData, ...]:
+    """The entries of the ONNX file with this hash, read once: reading takes longer than hashing."""
+    return tuple(external_data(path.read_bytes()))
 
 
 def _walk(message: memoryview, kind: str, *, depth: int) -> Iterator[ExternalData]:

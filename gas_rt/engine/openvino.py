@@ -1,8 +1,14 @@
-"""OpenVINO on the CPU: bf16 where the processor has it in hardware, else fp32."""
+"""OpenVINO on the CPU: bf16 where the processor has it in hardware, else fp32.
+
+Compiled graphs are kept in the plan store as OpenVINO exports them. OpenVINO itself would take a
+blob with a changed byte, so the store's checks come first.
+"""
 
 from __future__ import annotations
 
+import io
 import threading
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.core import BackendReport
+from gas_rt.engine.machine import cpu_machine
+from gas_rt.engine.plan_key import PlanKey, plan_key
+from gas_rt.engine.plan_store import BuildSteps, Plan, PlanStore
 from gas_rt.engine.protocol import Graph, GraphSpec, Precision, TensorSpec
-from gas_rt.errors import BackendError, ShapeError
+from gas_rt.errors import BackendError, GasRtWarning, PlanError, ShapeError
 
 if TYPE_CHECKING:
     import openvino
@@ -81,9 +90,16 @@ def _check_shape(where: str, port: openvino.ConstOutput, said: TensorSpec) -> No
 
 
 class OpenVinoEngine:
-    """Compiles graphs for the CPU with a budget of threads."""
+    """Compiles graphs for the CPU with a budget of threads, or takes them from a plan store."""
 
-    def __init__(self, *, threads: int, precision: Precision = "auto", requested: str) -> None:
+    def __init__(
+        self,
+        *,
+        threads: int,
+        precision: Precision = "auto",
+        requested: str,
+        store: PlanStore | None = None,
+    ) -> None:
         import openvino
 
         self._core = openvino.Core()
@@ -103,22 +119,98 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         self._requested = requested
-        self.report = self._report("bf16" if use_bf16 else "fp32")
+        self._precision = "bf16" if use_bf16 else "fp32"
+        self._store = store
+        self._machine = {} if store is None else openvino_machine(self._core)
+        self.report = self._report(self._precision)
 
     def load(self, spec: GraphSpec) -> Graph:
-        """Read and compile a graph."""
+        """Take a graph from the store, or read and compile it.
+
+        A plan that the store refuses is never read; `GasRtWarning` says why, and the graph is
+        compiled from the bundle.
+        """
+        if self._store is None:
+            return self._graph(spec, self._compile(spec))
+        key = self.plan_key(spec)
         try:
-            model = self._core.read_model(str(spec.path))
-            compiled = self._core.compile_model(model, "CPU", self._config)
-            actual = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-        except RuntimeError as error:
-            raise BackendError(
-                f"graph {spec.name}: OpenVINO cannot compile {spec.path.name}: {error}"
-            ) from error
-        return OpenVinoGraph(spec, compiled, self._report(OUR_NAMES.get(actual, actual)))
+            if found := self._store.find(key):
+                return self._graph(spec, self._import(found))
+        except PlanError as error:
+            warnings.warn(f"{error}; compiled anew", GasRtWarning, stacklevel=2)
+        compiled: list[openvino.CompiledModel] = []
+
+        def make(steps: BuildSteps) -> bytes:
+            steps.tell(0.0, f"compiling {spec.name}")
+            compiled.append(self._compile(spec))
+            steps.tell(0.8, f"exporting {spec.name}")
+            return _export(spec, compiled[0])
+
+        plan = self._store.build(key, make)
+        # Another process may have built it while this one waited.
+        return self._graph(spec, compiled[0] if compiled else self._import(plan))
+
+    def plan_key(self, spec: GraphSpec) -> PlanKey:
+        """What a compiled graph of this engine depends on."""
+        return plan_key(
+            spec,
+            backend="openvino",
+            precision=self._precision,
+            flags={name: str(value) for name, value in self._config.items()},
+            machine=self._machine,
+        )
 
     def close(self) -> None:
         """Graphs free themselves; the engine holds no more than OpenVINO's core."""
 
+    def _compile(self, spec: GraphSpec) -> openvino.CompiledModel:
+        try:
+            model = self._core.read_model(str(spec.path))
+            return self._core.compile_model(model, "CPU", self._config)
+        except RuntimeError as error:
+            raise BackendError(
+                f"graph {spec.name}: OpenVINO cannot compile {spec.path.name}: {error}"
+            ) from error
+
+    def _import(self, plan: Plan) -> openvino.CompiledModel:
+        """A plan as a compiled model; one that OpenVINO cannot read leaves the store."""
+        try:
+            return self._core.import_model(plan.read(), "CPU", self._config)
+        except RuntimeError as error:
+            assert self._store is not None
+            self._store.discard(plan.key)
+            raise PlanError(
+                f"graph {plan.key.graph}: OpenVINO cannot read its plan "
+                f"({' '.join(str(error).split())}); removed",
+                field="contents",
+            ) from error
+
+    def _graph(self, spec: GraphSpec, compiled: openvino.CompiledModel) -> OpenVinoGraph:
+        actual = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        return OpenVinoGraph(spec, compiled, self._report(OUR_NAMES.get(actual, actual)))
+
     def _report(self, precision: str) -> BackendReport:
-        return BackendReport(self._requested, "openvino", "cpu", precision)
+        plans = "off" if self._store is None else self._store.status
+        return BackendReport(self._requested, "openvino", "cpu", precision, plans=plans)
+
+
+def openvino_machine(core: openvino.Core) -> dict[str, str]:
+    """The machine's fields of an OpenVINO plan."""
+    import openvino
+
+    # OpenVINO's own view of the processor counts too: it can be told to see less than there is.
+    capabilities = core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {
+        **cpu_machine(),
+        "openvino": openvino.get_version(),
+        "capabilities": " ".join(sorted(str(c) for c in capabilities)),
+    }
+
+
+def _export(spec: GraphSpec, compiled: openvino.CompiledModel) -> bytes:
+    stream = io.BytesIO()
+    try:
+        compiled.export_model(stream)
+    except RuntimeError as error:
+        raise BackendError(f"graph {spec.name}: OpenVINO cannot export it: {error}") from error
+    return stream.getvalue()
