@@ -37,8 +37,8 @@ class DiffusionTraining(Schedule):
 
     Attributes
     ----------
-    opening_steps : steps that the run begins with on short windows of pure noise. What the
-        conditions tell is learned there, from more people per step than long windows would have.
+    opening_steps : steps that the run begins with on single frames of pure noise. What the
+        conditions tell is learned there, from as many people as a step has frames.
     opening_batch, parity_batch, live_batch : windows per step of each kind; a step has one kind.
     workers : threads that share the windows of a step.
     half : layers compute in bfloat16; weights, their gradients and the loss stay in float32.
@@ -63,8 +63,8 @@ class DiffusionTraining(Schedule):
     steps: int = 7_000
     lr: float = 1e-3
     warmup: int = 100
-    opening_steps: int = 3_000
-    opening_batch: int = 12
+    opening_steps: int = 5_000
+    opening_batch: int = 48
     parity_batch: int = 2
     live_batch: int = 6
     live_share: float = 0.6

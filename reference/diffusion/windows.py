@@ -44,7 +44,7 @@ class WindowConfig:
     """
 
     parity_frames: int = 20
-    opening_frames: int = 4
+    opening_frames: int = 1
     sigma_log_mean: float = 0.4
     sigma_log_std: float = 1.5
     parity_live_share: float = 0.5

@@ -100,13 +100,13 @@ def test_all_ablations_have_the_full_ones_budget_and_size() -> None:
     model, config = PRESETS["mini"]
     made = {name: ablated(name, model, config) for name in ABLATIONS}
     full_model, full = made["full"]
-    assert full == replace(config, steps=round(BUDGET * config.steps), opening_steps=900)
+    assert full == replace(config, steps=round(BUDGET * config.steps), opening_steps=1500)
     assert full_model == model
     for name, (other_model, other) in made.items():
-        assert (other.steps, other.opening_steps, other.lr) == (2100, 900, config.lr)
+        assert (other.steps, other.opening_steps, other.lr) == (2100, 1500, config.lr)
         assert other_model.unet == model.unet
         assert (other_model, other) != made["full"] or name == "full"
-    assert ablated("full", model, config, steps=700)[1].opening_steps == 300
+    assert ablated("full", model, config, steps=700)[1].opening_steps == 500
 
 
 @pytest.mark.parametrize(
