@@ -16,7 +16,7 @@ from gas_rt.body import BodyFit
 from gas_rt.cameras import camera_problems
 from gas_rt.core import F32, BackendReport, Camera, OnLate, Pose, Request, Task
 from gas_rt.diffusion import SEED_MAX
-from gas_rt.engine import PlanStore, Precision, open_bundle, open_engine
+from gas_rt.engine import Bundle, GraphSpec, PlanStore, Precision, open_bundle, open_engine
 from gas_rt.enrollment import ModelParts, Progress, enroll, teacher_for
 from gas_rt.errors import GasRtWarning, InputError, PlanError, SessionError
 from gas_rt.field.bake import BakeConfig
@@ -49,16 +49,21 @@ def load(
     threads: int | None = None,
     *,
     precision: Precision = "auto",
+    strict: bool = False,
     plans: str | Path | None = None,
 ) -> Model:
     """Load a bundle: a shipped one by name, or a folder. Every file of it is verified.
 
     Parameters
     ----------
-    backend : ``auto`` or ``openvino``.
+    backend : ``auto``, ``openvino``, ``onnxruntime``, ``onnxruntime-cuda``,
+        ``onnxruntime-tensorrt`` or ``tensorrt``. ``auto`` takes what is fastest here; what it
+        took and why is in `Model.backend`.
     threads : budget for kernels and backend together; by default the processors this process
         may run on.
-    precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware.
+    precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware; a
+        GPU, and ONNX Runtime, compute in the precision that a bundle was exported in.
+    strict : refuse (BackendError) what would else be a fallback that is noted and warned of.
     plans : the folder compiled graphs are kept in for the next start, or ``off``; by default
         GAS_RT_PLANS says so, or else it is the user's cache folder. Where that one can't be used,
         every start compiles anew and ``model.backend.plans`` says why.
@@ -68,8 +73,25 @@ def load(
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= THREADS_MAX:
         raise InputError(f"threads: expected 1..{THREADS_MAX}, got {threads!r}")
     store, plans_status = _plan_store(plans)
-    engine = open_engine(backend, threads=count, precision=precision, store=store)
-    return Model(ModelParts(open_bundle(name), engine, threads=count), plans=plans_status)
+    bundle = open_bundle(name)
+    engine = open_engine(
+        backend,
+        threads=count,
+        precision=precision,
+        strict=strict,
+        store=store,
+        denoiser=_live_denoiser(bundle),
+    )
+    return Model(ModelParts(bundle, engine, threads=count), plans=plans_status)
+
+
+def _live_denoiser(bundle: Bundle) -> GraphSpec | None:
+    """The graph that most of a stream's time goes into; None where only the field is shown."""
+    diffusion = bundle.config.diffusion
+    if diffusion is None:
+        return None
+    profile = diffusion.policies[diffusion.default_policy].profile
+    return bundle.graph(profile.guided if diffusion.guidance.used else profile.unguided)
 
 
 def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:

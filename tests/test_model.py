@@ -35,6 +35,8 @@ def test_info_tells_requested_from_actual(toy_model: Model) -> None:
         "actual": "openvino",
         "device": "cpu",
         "precision": "fp32",
+        "plans": "on",
+        "notes": [],
     }
     assert (info["bundle"], info["policies"], info["threads"]) == ("toy", ["field"], 2)
     assert gas_rt.info()["cpus"] >= 1
