@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from gas_rt.core import BackendReport
 from gas_rt.engine import GraphSpec, TensorSpec
@@ -220,6 +222,14 @@ def test_weights_too_plain_to_tell_are_not_looked_for(step: GraphSpec) -> None:
     assert weights_in(path.read_bytes(), step) == []
 
 
+def test_only_floating_point_weights_are_looked_for(step: GraphSpec) -> None:
+    weights = (step.path.parent / "step.bin").read_bytes()
+    model = onnx.load(step.path, load_external_data=False)
+    model.graph.initializer[0].data_type = onnx.TensorProto.INT32
+    onnx.save(model, step.path)
+    assert weights_in(weights, step) == []
+
+
 def test_a_plan_of_somebody_else_is_named() -> None:
     packed = pack(b"plan", {"precision": "fp32"})
     assert unpack(packed, where="g") == ({"precision": "fp32"}, memoryview(b"plan"))
@@ -257,10 +267,8 @@ def test_a_file_that_computes_in_another_precision_is_refused(
 
 
 def _say(spec: GraphSpec, precision: str) -> None:
-    import onnx
-
     model = onnx.load(spec.path, load_external_data=False)
-    onnx.helper.set_model_props(model, {"gas_rt.precision": precision})
+    helper.set_model_props(model, {"gas_rt.precision": precision})
     onnx.save(model, spec.path)
 
 
@@ -273,9 +281,6 @@ def test_quantised_layers_count_as_int8(world: World, tmp_path: Path) -> None:
 
 def _quantise(spec: GraphSpec) -> None:
     """Quantise x, and back, before the convolution."""
-    import onnx
-    from onnx import helper, numpy_helper
-
     model = onnx.load(spec.path, load_external_data=False)
     scales = [("scale", np.float32(0.05)), ("zero", np.int8(0))]
     model.graph.initializer.extend(numpy_helper.from_array(v, k) for k, v in scales)
