@@ -156,7 +156,8 @@ class OnnxRuntimeEngine:
         asked = PROVIDERS[self._provider]
         got = session.get_providers()
         if asked not in got:
-            return "cpu" if len(got) == 1 else got[0], self._fell_back(
+            names = {provider: name for name, provider in PROVIDERS.items()}
+            return _device(names[got[0]]), self._fell_back(
                 f"graph {spec.name}: {asked} did not start, ONNX Runtime took {', '.join(got)} "
                 "instead; see 'gas-rt doctor' for what it needs"
             )
