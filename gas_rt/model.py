@@ -16,7 +16,7 @@ from gas_rt.body import BodyFit
 from gas_rt.cameras import camera_problems
 from gas_rt.core import F32, BackendReport, Camera, OnLate, Pose, Request, Task
 from gas_rt.diffusion import SEED_MAX
-from gas_rt.engine import Bundle, GraphSpec, PlanStore, Precision, open_bundle, open_engine
+from gas_rt.engine import PlanStore, Precision, open_bundle, open_engine
 from gas_rt.enrollment import ModelParts, Progress, enroll, teacher_for
 from gas_rt.errors import GasRtWarning, InputError, PlanError, SessionError
 from gas_rt.field.bake import BakeConfig
@@ -72,29 +72,20 @@ def load(
     count = available_cpus() if threads is None else threads
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= THREADS_MAX:
         raise InputError(f"threads: expected 1..{THREADS_MAX}, got {threads!r}")
-    store, plans_status = _plan_store(plans)
+    store = _plan_store(plans)
     bundle = open_bundle(name)
     engine = open_engine(
         backend,
         threads=count,
         precision=precision,
         strict=strict,
-        store=store,
-        denoiser=_live_denoiser(bundle),
+        store=None if isinstance(store, str) else store,
+        denoiser=bundle.denoiser,
     )
-    return Model(ModelParts(bundle, engine, threads=count), plans=plans_status)
+    return Model(ModelParts(bundle, engine, threads=count), plans=store)
 
 
-def _live_denoiser(bundle: Bundle) -> GraphSpec | None:
-    """The graph that most of a stream's time goes into; None where only the field is shown."""
-    diffusion = bundle.config.diffusion
-    if diffusion is None:
-        return None
-    profile = diffusion.policies[diffusion.default_policy].profile
-    return bundle.graph(profile.guided if diffusion.guidance.used else profile.unguided)
-
-
-def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:
+def _plan_store(plans: str | Path | None) -> PlanStore | str:
     """The plan store, or why there is none.
 
     A folder that was asked for and may not be trusted is an error. All else that is wrong with a
@@ -102,9 +93,9 @@ def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:
     """
     settings = plan_settings(plans)
     if not settings.on:
-        return None, "off"
+        return "off"
     try:
-        return PlanStore.open(settings.folder, cap_bytes=settings.cap_bytes), "on"
+        return PlanStore.open(settings.folder, cap_bytes=settings.cap_bytes)
     except PlanError as error:
         if settings.folder is not None and error.field != "unavailable":
             raise
@@ -114,7 +105,7 @@ def _plan_store(plans: str | Path | None) -> tuple[PlanStore | None, str]:
             GasRtWarning,
             stacklevel=3,
         )
-        return None, f"none: {error}"
+        return f"none: {error}"
 
 
 class Performer:
@@ -165,7 +156,7 @@ class Performer:
 class Model:
     """A loaded bundle. Get one from `gas_rt.load`; close it, or use ``with``."""
 
-    def __init__(self, parts: ModelParts, *, plans: str = "off") -> None:
+    def __init__(self, parts: ModelParts, *, plans: PlanStore | str = "off") -> None:
         self._parts = parts
         self._plans = plans
         self._sessions: set[Session] = set()
@@ -186,7 +177,11 @@ class Model:
     def backend(self) -> BackendReport:
         """Which backend was asked for and which one runs."""
         report = self._parts.engine.report
-        return report if self._plans == "on" else replace(report, plans=self._plans)
+        if isinstance(self._plans, str):
+            return replace(report, plans=self._plans)
+        if report.plans == "off":  # the backend keeps none
+            return report
+        return replace(report, plans=self._plans.status)  # as it is now, not when it was opened
 
     @property
     def policies(self) -> tuple[str, ...]:

@@ -36,6 +36,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, none is visible"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def plans_of_this_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep what the tests compile, and the secret that seals it, out of the user's home."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setenv("XDG_STATE_HOME", str(home / "state"))
+        patch.delenv("GAS_RT_PLANS", raising=False)
+        patch.delenv("GAS_RT_PLANS_GIB", raising=False)
+        yield home
+
+
 @pytest.fixture(scope="session")
 def toy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete bundle with tiny graphs; tests that damage it copy it first."""

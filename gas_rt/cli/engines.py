@@ -53,52 +53,66 @@ def add_parser(verbs: Any) -> None:
 
 def run_build(args: argparse.Namespace) -> int:
     """Compile and keep; status 1 if a plan could not be kept."""
+    cancel = threading.Event()
+    with bar(args, "build") as shown, _interrupt_sets(cancel):
+        try:
+            document, plans = _build(args, shown, cancel)
+        except BuildCancelledError as error:
+            raise KeyboardInterrupt from error
+    lines = [f"{p.outcome:9} {p.took_ms / 1e3:7.2f} s  {p.key.graph}  {p.why}" for p in plans]
+    emit(args, document, "\n".join(line.rstrip() for line in lines))
+    return 1 if any(plan.outcome == "not kept" for plan in plans) else 0
+
+
+def _build(
+    args: argparse.Namespace, shown: Callable[[float, str], None], cancel: threading.Event
+) -> tuple[dict[str, Any], list[Plan]]:
+    """Load every graph of the bundle through the store; what came of each."""
     from gas_rt.engine import open_bundle, open_engine
     from gas_rt.stream.report import available_cpus
 
-    cancel = threading.Event()
-    done: list[Plan] = []
-    with bar(args, "build") as shown, _interrupt_sets(cancel):
-        share: list[float] = [0.0, 0.0]  # before this graph, of one graph
-        store = _store(
-            args, cancel=cancel, progress=lambda s, doing: shown(share[0] + s * share[1], doing)
-        )
-        bundle = open_bundle(args.model)
-        threads = available_cpus() if args.threads is None else args.threads
-        engine = open_engine(args.backend, threads=threads, precision=args.precision, store=store)
-        try:
-            for number, (name, spec) in enumerate(bundle.graphs.items()):
-                share[:] = number / len(bundle.graphs), 1 / len(bundle.graphs)
-                shown(share[0], name)
-                before = len(store.recent)
-                engine.load(spec)
-                if len(store.recent) == before:
-                    raise BackendError(f"backend {engine.report.actual}: keeps no plans")
-                done.append(store.recent[-1])
-                if cancel.is_set():
-                    raise BuildCancelledError(f"cancelled after {name}; what was built is kept")
-            shown(1.0, "done")
-            report = engine.report
-        finally:
-            engine.close()
-    document = {
-        **_document(args, store),
-        "bundle": bundle.label,
-        "backend": vars(report).copy(),
-        "plans": [
-            {
-                "graph": plan.key.graph,
-                "digest": plan.key.digest,
-                "outcome": plan.outcome,
-                "why": plan.why,
-                "ms": plan.took_ms,
-            }
-            for plan in done
-        ],
-    }
-    lines = [f"{p.outcome:9} {p.took_ms / 1e3:7.2f} s  {p.key.graph}  {p.why}" for p in done]
-    emit(args, document, "\n".join(line.rstrip() for line in lines))
-    return 1 if any(plan.outcome == "not kept" for plan in done) else 0
+    bundle = open_bundle(args.model)
+    share = [0.0, 1 / len(bundle.graphs)]  # done before this graph, and of one graph
+    store = _store(
+        args, cancel=cancel, progress=lambda part, doing: shown(share[0] + part * share[1], doing)
+    )
+    threads = available_cpus() if args.threads is None else args.threads
+    engine = open_engine(
+        args.backend,
+        threads=threads,
+        precision=args.precision,
+        strict=args.strict,
+        store=store,
+        denoiser=bundle.denoiser,
+    )
+    plans: list[Plan] = []
+    try:
+        for number, (name, spec) in enumerate(bundle.graphs.items()):
+            share[0] = number * share[1]
+            shown(share[0], name)
+            store.recent.clear()
+            engine.load(spec)
+            if not store.recent:
+                raise BackendError(f"backend {engine.report.actual}: keeps no plans")
+            plans.append(store.recent[-1])
+            if cancel.is_set():
+                raise BuildCancelledError(f"cancelled after {name}; what was built is kept")
+        shown(1.0, "done")
+        report = vars(engine.report).copy()
+    finally:
+        engine.close()
+    entries = [
+        {
+            "graph": plan.key.graph,
+            "digest": plan.key.digest,
+            "outcome": plan.outcome,
+            "why": plan.why,
+            "ms": plan.took_ms,
+        }
+        for plan in plans
+    ]
+    extra = {"bundle": bundle.label, "backend": report, "plans": entries}
+    return {**_document(args, store), **extra}, plans
 
 
 def run_ls(args: argparse.Namespace) -> int:

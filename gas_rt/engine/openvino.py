@@ -180,7 +180,8 @@ class OpenVinoEngine:
             assert self._store is not None
             self._store.discard(plan.key)
             raise PlanError(
-                f"graph {plan.key.graph}: OpenVINO cannot read its plan ({error}); removed",
+                f"graph {plan.key.graph}: OpenVINO cannot read its plan "
+                f"({' '.join(str(error).split())}); removed",
                 field="contents",
             ) from error
 

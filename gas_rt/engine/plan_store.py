@@ -223,7 +223,8 @@ class PlanStore:
         self.recent.append(replace(plan, data=b""))
         if plan.outcome == "built":
             self._note_use(key.digest)
-            self.prune(keep=key.digest)
+            with contextlib.suppress(OSError, PlanError):  # the plan is kept; the next build prunes
+                self.prune(keep=key.digest, refused=False)
         elif plan.why != self._problem:
             self._problem = plan.why
             warnings.warn(f"graph {key.graph}: its plan was {plan.why}", GasRtWarning, stacklevel=3)
@@ -319,9 +320,12 @@ class PlanStore:
         cap_bytes: int | None = None,
         drop: Callable[[StoredPlan], bool] = lambda plan: False,
         keep: str = "",
+        refused: bool = True,
     ) -> list[StoredPlan]:
         """Remove what is refused, what `drop` says, and then the plans used longest ago.
 
+        A build goes without the first (`refused` False): what is foreign to one machine may be
+        another one's that shares the folder.
         Plans are removed until the rest takes at most `cap_bytes`, by default the store's cap; the
         plan named `keep` stays, and so does one that is being built. The order comes from a log of
         uses, so no clock that is wrong can change it. Returns what was removed.
@@ -329,9 +333,9 @@ class PlanStore:
         cap = self._cap_bytes if cap_bytes is None else cap_bytes
         removed, plans = [], self.entries()
         left = sum(plan.bytes for plan in plans)
-        refused = [plan for plan in plans if plan.problem or drop(plan)]
-        for plan in [*refused, *(p for p in plans if p not in refused)]:
-            if plan not in refused and left <= cap:
+        doomed = [plan for plan in plans if (refused and plan.problem) or drop(plan)]
+        for plan in [*doomed, *(p for p in plans if p not in doomed)]:
+            if plan not in doomed and left <= cap:
                 break
             digest = plan.name.removesuffix(PLAN)
             if digest != keep and self._remove(plan.name, digest):
@@ -388,7 +392,7 @@ class PlanStore:
         """Say in the log of uses that a plan was used; only the order of pruning hangs on it."""
         if not self._writable:
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, PlanError):
             self._folder.append(USES, f"{digest}\n".encode())
             with self._folder.reading(USES) as (_, size):
                 full = size > USES_BYTES_MAX

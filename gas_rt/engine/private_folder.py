@@ -47,10 +47,13 @@ class PrivateFolder:
     @contextlib.contextmanager
     def opened(self) -> Iterator[int]:
         """The folder's descriptor, checked; the folder is made if it is missing."""
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            _make(self.path)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            folder = os.open(self.path, flags)
+            try:
+                folder = os.open(self.path, flags)
+            except FileNotFoundError:
+                _make(self.path)
+                folder = os.open(self.path, flags)
         except OSError as error:
             raise self._cannot_open(error) from error
         try:
@@ -100,10 +103,11 @@ class PrivateFolder:
                     f"{where}: {'is a symbolic link' if link else error.strerror}; refused",
                     field="symlink" if link else "unavailable",
                 ) from error
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                os.close(descriptor)
+                raise PlanError(f"{where}: is no plain file; refused", field="kind")
             with os.fdopen(descriptor, "rb") as stream:
-                found = os.fstat(descriptor)
-                if not stat.S_ISREG(found.st_mode):
-                    raise PlanError(f"{where}: is no plain file; refused", field="kind")
                 _check_private(found, where, "600")
                 yield stream, found.st_size
 
@@ -133,7 +137,7 @@ class PrivateFolder:
         """Add to a file's end in one write, so that two processes don't mix. Raises `OSError`."""
         with self.opened() as folder:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+            descriptor = os.open(name, flags | os.O_NONBLOCK, 0o600, dir_fd=folder)
             try:
                 os.write(descriptor, data)
             finally:

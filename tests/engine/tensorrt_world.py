@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from gas_rt.engine import GraphSpec, TensorSpec
 from gas_rt.engine.tensorrt import TensorRtEngine
+from gas_rt.errors import PlanError
 from tests.engine.fake_cupy import FakeGpu
 from tests.engine.fake_tensorrt import FakeTensorRt
 
@@ -58,10 +59,17 @@ class FakeStore:
     timings: bytes = b""
     status: str = "on"
 
+    refused: bool = False
+
     def find(self, key: Any) -> Any:
         self.keys.append(key)
+        if self.refused:
+            raise PlanError("plan x: contents differ; refused", field="contents")
         data = self.plans.get(key.digest)
         return None if data is None else types.SimpleNamespace(read=lambda: data)
+
+    def discard(self, key: Any) -> None:
+        del self.plans[key.digest]
 
     def build(
         self,

@@ -19,7 +19,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from gas_rt.core import BackendReport
-from gas_rt.engine import GraphSpec, TensorSpec
+from gas_rt.engine import GraphSpec, PlanStore, TensorSpec
 from gas_rt.engine.tensorrt import TensorRtGraph
 from gas_rt.engine.tensorrt.build import pack, unpack
 from gas_rt.engine.tensorrt.weights import weights_in
@@ -28,6 +28,7 @@ from gas_rt.errors import (
     BuildCancelledError,
     GasRtWarning,
     InputError,
+    PlanError,
     ShapeError,
 )
 from tests.engine.fake_tensorrt import BuilderFlag
@@ -115,6 +116,37 @@ def test_the_report_tells_what_runs(world: World, step: GraphSpec) -> None:
     )
     report = engine.load(step).report
     assert report == BackendReport("tensorrt", "tensorrt", "cuda, Fake GPU", "fp32", "on")
+
+
+def test_a_plan_that_the_store_refuses_is_not_read(world: World, step: GraphSpec) -> None:
+    load(world, step)
+    world.store.refused = True
+    with pytest.warns(GasRtWarning, match="contents differ; refused; built anew"):
+        same(load(world, step).run(some_inputs()), expected(step, some_inputs()))
+    assert world.trt.built == ["step", "step"]
+    with pytest.raises(PlanError, match="contents differ; refused"):
+        load(world, step, strict=True)
+
+
+def test_a_plan_that_cannot_be_read_leaves_the_store(world: World, step: GraphSpec) -> None:
+    load(world, step)
+    world.trt.faults = {"deserialize_cuda_engine"}
+    with pytest.raises(BackendError, match=r"refuses the stored plan.*load again"):
+        load(world, step)
+    assert not world.store.plans
+    world.trt.faults = set()
+    load(world, step)
+    assert world.trt.built == ["step", "step"]
+
+
+def test_the_real_store_keeps_plans(world: World, step: GraphSpec, tmp_path: Path) -> None:
+    for built in (1, 1):
+        store = PlanStore.open(tmp_path / "plans")
+        graph = load(world, step, store=store)
+        same(graph.run(some_inputs()), expected(step, some_inputs()))
+        assert len(world.trt.built) == built
+        assert graph.report.plans == "on"
+    assert world.trt.timings == b""  # of the one build
 
 
 def test_a_graph_without_weights_needs_no_refit(world: World, tmp_path: Path) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 
 from gas_rt.errors import BackendError
 
-__all__ = ["TensorRt", "open_tensorrt"]
+__all__ = ["PlanUnreadableError", "TensorRt", "open_tensorrt"]
 
 OLDEST, NEWEST = (10, 16), (11, 999)
 LINES_KEPT = 8  # of the log, for the message of an error
 LINE_CHARACTERS = 300
+
+
+class PlanUnreadableError(BackendError):
+    """A plan that the store vouches for, of which TensorRT makes no engine; another may do."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,13 @@ class TensorRt:
         """The full version, such as 10.16.1.11."""
         return str(self.module.__version__)
 
-    def failure(self, what: str, remedy: str) -> BackendError:
+    def failure(
+        self, what: str, remedy: str, kind: type[BackendError] = BackendError
+    ) -> BackendError:
         """An error that says what TensorRT's log said."""
         said = " | ".join(self.lines) or "its log says nothing"
         self.lines.clear()
-        return BackendError(f"{what}; TensorRT {self.version}: {said}; {remedy}")
+        return kind(f"{what}; TensorRT {self.version}: {said}; {remedy}")
 
 
 def open_tensorrt() -> TensorRt:

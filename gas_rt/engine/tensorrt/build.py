@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gas_rt.engine.protocol import GraphSpec
-from gas_rt.engine.tensorrt.api import TensorRt
+from gas_rt.engine.tensorrt.api import PlanUnreadableError, TensorRt
 from gas_rt.engine.tensorrt.weights import weights_in
 from gas_rt.errors import BackendError, BuildCancelledError
 
@@ -214,8 +214,8 @@ def unpack(packed: bytes, *, where: str) -> tuple[dict[str, Any], memoryview]:
         if not isinstance(facts, dict):
             raise ValueError("its header is not an object")
     except ValueError as error:
-        raise BackendError(
-            f"{where}: the stored plan is not one of TensorRT's ({error}); run 'gas-rt engines "
-            "prune' and load again"
+        raise PlanUnreadableError(
+            f"{where}: the stored plan is not one of TensorRT's ({error}); load again, which "
+            "builds it anew"
         ) from error
     return facts, memoryview(packed)[4 + size :]

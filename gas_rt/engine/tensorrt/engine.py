@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,14 +12,15 @@ from typing import Any
 from gas_rt.core import BackendReport
 from gas_rt.engine.machine import gpu_machine
 from gas_rt.engine.plan_key import PlanKey, plan_key
-from gas_rt.engine.plan_store import PlanStore
+from gas_rt.engine.plan_store import Plan, PlanStore
 from gas_rt.engine.precision import require_precision
 from gas_rt.engine.protocol import Graph, GraphSpec, Precision
-from gas_rt.engine.tensorrt.api import open_tensorrt
+from gas_rt.engine.tensorrt.api import PlanUnreadableError, open_tensorrt
 from gas_rt.engine.tensorrt.build import BUILD_FLAGS, UnkeptSteps, build_plan, unpack
 from gas_rt.engine.tensorrt.device import open_device
 from gas_rt.engine.tensorrt.graph import TensorRtGraph
 from gas_rt.engine.tensorrt.refit import open_plan
+from gas_rt.errors import GasRtWarning, PlanError
 
 __all__ = ["TensorRtEngine"]
 
@@ -69,19 +71,37 @@ class TensorRtEngine:
     ) -> Graph:
         """A graph from its stored plan, which is built first if there is none.
 
-        Raises BackendError where TensorRT or CUDA refuse, of it PlanError where the store does,
-        and BuildCancelledError once `cancel` is set.
+        Raises BackendError where TensorRT or CUDA refuse, and BuildCancelledError once `cancel` is
+        set. A plan that the store refuses is never read: it is built anew with a warning, or is a
+        PlanError if strict. One that TensorRT cannot read leaves the store.
         """
         precision = require_precision(spec, self._precision, backend="TensorRT")
         make = partial(build_plan, self._trt, spec, precision=precision)
         if self._store is None:
-            packed = make(UnkeptSteps(progress, cancel))
-        else:
-            key = self.plan_key(spec, precision=precision)
-            plan = self._store.find(key)
-            if plan is None:
-                plan = self._store.build(key, make, progress=progress, cancel=cancel)
-            packed = plan.read()
+            return self._graph(spec, make(UnkeptSteps(progress, cancel)))
+        key = self.plan_key(spec, precision=precision)
+        plan = self._find(key)
+        if plan is None:
+            plan = self._store.build(key, make, progress=progress, cancel=cancel)
+        try:
+            return self._graph(spec, plan.read())
+        except PlanUnreadableError:
+            self._store.discard(key)
+            raise
+
+    def _find(self, key: PlanKey) -> Plan | None:
+        """A kept plan; of one that the store refuses, None and a warning, or an error if strict."""
+        assert self._store is not None
+        try:
+            return self._store.find(key)
+        except PlanError as error:
+            if self._strict:
+                raise
+            warnings.warn(f"{error}; built anew", GasRtWarning, stacklevel=3)
+            return None
+
+    def _graph(self, spec: GraphSpec, packed: bytes) -> TensorRtGraph:
+        """A graph of a plan as `build_plan` packed it."""
         facts, blob = unpack(packed, where=f"graph {spec.name}")
         with self._device.turn(f"graph {spec.name}"):
             engine: Any = open_plan(self._trt, self._runtime, blob, spec)

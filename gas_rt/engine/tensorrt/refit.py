@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from gas_rt.engine.protocol import GraphSpec
-from gas_rt.engine.tensorrt.api import TensorRt
+from gas_rt.engine.tensorrt.api import PlanUnreadableError, TensorRt
 from gas_rt.errors import BackendError
 
 __all__ = ["open_plan"]
 
-BUILD_AGAIN = "run 'gas-rt engines prune' and load again, which builds it anew"
+BUILD_AGAIN = "load again, which builds it anew"
 # NumPy's name → TensorRT's DataType
 TYPES = {
     "float32": "FLOAT",
@@ -30,7 +30,9 @@ def open_plan(trt: TensorRt, runtime: Any, plan: memoryview, spec: GraphSpec) ->
     """
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise trt.failure(f"graph {spec.name}: TensorRT refuses the stored plan", BUILD_AGAIN)
+        raise trt.failure(
+            f"graph {spec.name}: TensorRT refuses the stored plan", BUILD_AGAIN, PlanUnreadableError
+        )
     _refit(trt, engine, spec)
     _check_tensors(trt, engine, spec)
     return engine
@@ -47,6 +49,7 @@ def _refit(trt: TensorRt, engine: Any, spec: GraphSpec) -> None:
         raise trt.failure(
             f"graph {spec.name}: TensorRT cannot take the weights of {spec.path.name}: {errors}",
             BUILD_AGAIN,
+            PlanUnreadableError,
         )
     # An engine with a weight left out would run, on whatever its memory holds.
     if missing := refitter.get_missing_weights():
@@ -54,9 +57,14 @@ def _refit(trt: TensorRt, engine: Any, spec: GraphSpec) -> None:
             f"graph {spec.name}: {spec.path.name} does not have {len(missing)} weights that the "
             f"plan wants, {missing[0]!r} for one",
             BUILD_AGAIN,
+            PlanUnreadableError,
         )
     if not refitter.refit_cuda_engine():
-        raise trt.failure(f"graph {spec.name}: TensorRT cannot put the weights in", BUILD_AGAIN)
+        raise trt.failure(
+            f"graph {spec.name}: TensorRT cannot put the weights in",
+            BUILD_AGAIN,
+            PlanUnreadableError,
+        )
 
 
 def _check_tensors(trt: TensorRt, engine: Any, spec: GraphSpec) -> None:
