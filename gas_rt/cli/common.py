@@ -75,13 +75,16 @@ def open_model(args: argparse.Namespace) -> Model:
     """The model the flags ask for."""
     from gas_rt.model import load
 
-    return load(
+    model = load(
         args.model,
         args.backend,
         args.threads,
         precision=args.precision,
         strict=args.strict,
     )
+    for note in model.backend.notes:
+        print(f"gas-rt: note: {note}", file=sys.stderr)
+    return model
 
 
 def emit(args: argparse.Namespace, document: dict[str, Any], text: str) -> None:
