@@ -19,7 +19,7 @@ import numpy as np
 from gas_rt.core import F32
 from gas_rt.engine.diffusion import DiffusionConfig, check_diffusion_graphs, read_diffusion
 from gas_rt.engine.json_reader import JsonReader
-from gas_rt.engine.onnx_external import external_data
+from gas_rt.engine.onnx_external import external_data_of
 from gas_rt.engine.protocol import GraphSpec, TensorSpec
 from gas_rt.errors import BundleError
 
@@ -357,8 +357,9 @@ def _verify(bundle: Bundle, file: str, entry: FileEntry) -> None:
 
 def _verify_external_data(bundle: Bundle, graph: GraphSpec) -> None:
     """Weights may lie only in files the bundle lists, inside their bounds."""
-    base = PurePosixPath(graph.path.relative_to(bundle.folder).as_posix()).parent
-    for data in external_data(graph.path.read_bytes()):
+    name = graph.path.relative_to(bundle.folder).as_posix()
+    base = PurePosixPath(name).parent
+    for data in external_data_of(graph.path, bundle.files[name].sha256):
         where = f"bundle {bundle.label}: graph {graph.name}, tensor {data.tensor!r}"
         _check_relative(data.location, where)
         file = (base / data.location).as_posix()

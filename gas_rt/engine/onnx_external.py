@@ -7,12 +7,14 @@ Field numbers are from onnx.proto3.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from gas_rt.errors import BundleError
 
-__all__ = ["ExternalData", "external_data", "metadata"]
+__all__ = ["ExternalData", "external_data", "external_data_of", "metadata"]
 
 # message → field number → message that the field holds
 CHILDREN: dict[str, dict[int, str]] = {
@@ -60,6 +62,12 @@ def metadata(model: bytes) -> dict[str, str]:
             pair = {n: _text(v) for n, v in _fields(value) if isinstance(v, memoryview)}
             notes[pair.get(1, "")] = pair.get(2, "")
     return notes
+
+
+@functools.lru_cache(maxsize=64)
+def external_data_of(path: Path, sha256: str) -> tuple[ExternalData, ...]:
+    """The entries of the ONNX file with this hash, read once: reading takes longer than hashing."""
+    return tuple(external_data(path.read_bytes()))
 
 
 def _walk(message: memoryview, kind: str, *, depth: int) -> Iterator[ExternalData]:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gas_rt.engine.onnx_external import external_data
+from gas_rt.engine.onnx_external import external_data_of
 from gas_rt.engine.protocol import GraphSpec, TensorSpec
 from gas_rt.errors import BackendError
 
@@ -155,9 +155,9 @@ def _profile(side: str, tensors: Mapping[str, TensorSpec]) -> Iterator[tuple[str
 
 def _weight_files(onnx: Path) -> dict[str, Path]:
     """By the name the ONNX file uses, the files it keeps weights in."""
-    locations = _locations(sha256_of(onnx), onnx)
+    locations = {data.location for data in external_data_of(onnx, sha256_of(onnx))}
     root = onnx.parent.resolve()
-    files = {name: onnx.parent / name for name in locations}
+    files = {name: onnx.parent / name for name in sorted(locations)}
     for name, path in files.items():
         if path.is_symlink() or not path.resolve().is_relative_to(root) or not path.is_file():
             raise BackendError(
@@ -165,12 +165,6 @@ def _weight_files(onnx: Path) -> dict[str, Path]:
                 "export it again"
             )
     return files
-
-
-@functools.lru_cache(maxsize=256)
-def _locations(sha256: str, onnx: Path) -> tuple[str, ...]:
-    """The external files of the ONNX file with this hash; parsing takes as long as hashing."""
-    return tuple(sorted({data.location for data in external_data(onnx.read_bytes())}))
 
 
 def sha256_of(path: Path) -> str:
