@@ -20,6 +20,18 @@ __all__ = ["FakeGpu"]
 Work = Callable[[], None]
 
 
+PROPERTIES = [
+    {"name": b"Fake GPU", "major": 8, "minor": 9},
+    {"name": b"Other GPU", "major": 9, "minor": 0},
+]
+
+
+class Current(threading.local):
+    """Which GPU is a thread's current one."""
+
+    number: int | None = 0
+
+
 class CUDARuntimeError(RuntimeError):
     """As cupy_backends.cuda.api.runtime raises it."""
 
@@ -44,6 +56,8 @@ class FakeGpu:
         self.launches = 0
         self.memory: dict[int, np.ndarray] = {}
         self.streams: dict[int, Any] = {}
+        self.current = Current()
+        self.home: int | None = None  # the GPU that all memory is on
         self._addresses = itertools.count(1 << 20, 1 << 20)
         self.cupy = self._module()
         self.cupyx = types.SimpleNamespace(empty_pinned=np.empty)
@@ -52,6 +66,8 @@ class FakeGpu:
         """An address for memory that lives as long as its owner."""
         if "memory" in self.faults:
             raise OutOfMemoryError("Out of memory allocating 1 bytes")
+        self.home = self.current.number if self.home is None else self.home
+        assert self.current.number == self.home, "memory is taken on another GPU"
         address = next(self._addresses)
         self.memory[address] = array
         weakref.finalize(owner, self.memory.pop, address, None)
@@ -138,6 +154,8 @@ class FakeGpu:
                     return len(self.done) + len(self.waiting)
 
             def queue(self, work: Work) -> None:
+                if gpu.home is not None and gpu.current.number != gpu.home:
+                    raise CUDARuntimeError("cudaErrorInvalidResourceHandle: another GPU's stream")
                 if self.recorded is not None:
                     self.recorded.append(work)
                 else:
@@ -184,6 +202,17 @@ class FakeGpu:
                 gpu.allocated.append(size)
                 self.ptr = gpu.take(np.zeros(size, np.uint8), self)
 
+        class Device:
+            def __init__(self, device: int | None = None) -> None:
+                self._device = device
+
+            def __enter__(self) -> Any:
+                gpu.current.number, self._before = self._device, gpu.current.number
+                return self
+
+            def __exit__(self, *exc: object) -> None:
+                gpu.current.number = self._before
+
         def count() -> int:
             if "no cuda" in gpu.faults:
                 raise CUDARuntimeError("cudaErrorInsufficientDriver")
@@ -192,10 +221,12 @@ class FakeGpu:
         runtime = types.SimpleNamespace(
             streamCaptureModeThreadLocal=1,
             getDeviceCount=count,
-            getDevice=lambda: 0,
-            getDeviceProperties=lambda device: {"name": b"Fake GPU", "major": 8, "minor": 9},
+            getDevice=lambda: gpu.current.number,
+            getDeviceProperties=lambda device: PROPERTIES[device],
             driverGetVersion=lambda: 13020,
             runtimeGetVersion=lambda: 13020,
         )
-        cuda = types.SimpleNamespace(runtime=runtime, Stream=Stream, alloc=MemoryPointer)
+        cuda = types.SimpleNamespace(
+            runtime=runtime, Stream=Stream, Device=Device, alloc=MemoryPointer
+        )
         return types.SimpleNamespace(cuda=cuda, zeros=Array)

@@ -157,6 +157,10 @@ def _classes(fake: FakeTensorRt) -> list[type]:
             log.log(LOGGER.INFO, "chatter")
         return call in fake.faults
 
+    def _made(kind: str) -> None:
+        if kind in fake.faults:  # what the real bindings do when the library gives nothing
+            raise TypeError("pybind11::init(): factory function returned nullptr")
+
     class ITensor:
         def __init__(self, dtype: DataType) -> None:
             self.dtype = dtype
@@ -240,6 +244,7 @@ def _classes(fake: FakeTensorRt) -> list[type]:
 
     class Builder:
         def __init__(self, logger: Any) -> None:
+            _made("Builder")
             self._log = logger
 
         def create_network(self, flags: int = 0) -> INetworkDefinition:
@@ -266,6 +271,7 @@ def _classes(fake: FakeTensorRt) -> list[type]:
 
     class OnnxParser:
         def __init__(self, network: INetworkDefinition, logger: Any) -> None:
+            _made("OnnxParser")
             self._network, self._log = network, logger
             self.num_errors = 0
 
@@ -281,6 +287,7 @@ def _classes(fake: FakeTensorRt) -> list[type]:
 
     class Runtime:
         def __init__(self, logger: Any) -> None:
+            _made("Runtime")
             self._log = logger
 
         def deserialize_cuda_engine(self, serialized_engine: Any) -> ICudaEngine | None:
@@ -374,6 +381,7 @@ def _classes(fake: FakeTensorRt) -> list[type]:
 
     class Refitter:
         def __init__(self, engine: ICudaEngine, logger: Any) -> None:
+            _made("Refitter")
             self.engine, self._log = engine, logger
             self.given: Any = None
 
@@ -391,6 +399,7 @@ def _classes(fake: FakeTensorRt) -> list[type]:
 
     class OnnxParserRefitter:
         def __init__(self, refitter: Refitter, logger: Any) -> None:
+            _made("OnnxParserRefitter")
             self._refitter, self._log = refitter, logger
             self.num_errors = 0
 

@@ -370,10 +370,29 @@ def test_a_machine_without_a_gpu(world: World) -> None:
         world.engine()
 
 
-def test_no_runtime(world: World) -> None:
-    sys.modules["tensorrt"].Runtime = lambda log: None
-    with pytest.raises(BackendError, match="backend tensorrt: no runtime"):
-        world.engine()
+@pytest.mark.parametrize(
+    "kind", ["Runtime", "Builder", "OnnxParser", "Refitter", "OnnxParserRefitter"]
+)
+def test_an_object_that_cannot_be_made(world: World, step: GraphSpec, kind: str) -> None:
+    world.trt.faults = {kind}
+    with pytest.raises(BackendError, match=rf"makes no {kind} \(pybind11.*returned nullptr\)"):
+        load(world, step)
+
+
+def test_the_gpu_is_the_one_that_was_current(world: World, step: GraphSpec) -> None:
+    world.gpu.current.number = 1
+    engine = world.engine()
+    graph = engine.load(step)
+    assert graph.report.device == "cuda, Other GPU"
+    world.gpu.current.number = 0
+    wanted = expected(step, some_inputs())
+    found: list[dict[str, np.ndarray]] = []
+    thread = threading.Thread(target=lambda: found.append(graph.run(some_inputs())))
+    thread.start()
+    thread.join()
+    same(found[0], wanted)
+    same(graph.run(some_inputs()), wanted)
+    engine.close()
 
 
 # ---- running ------------------------------------------------------------------------------------

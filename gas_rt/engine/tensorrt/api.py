@@ -41,6 +41,16 @@ class TensorRt:
         """The full version, such as 10.16.1.11."""
         return str(self.module.__version__)
 
+    def make(self, kind: str, *arguments: Any) -> Any:
+        """An object of TensorRT's that takes its log; the bindings raise TypeError for none."""
+        try:
+            return getattr(self.module, kind)(*arguments, self.log)
+        except TypeError as error:
+            raise self.failure(
+                f"backend tensorrt: makes no {kind} ({error})",
+                "check that the GPU is free and its driver goes with this version",
+            ) from error
+
     def failure(
         self, what: str, remedy: str, kind: type[BackendError] = BackendError
     ) -> BackendError:

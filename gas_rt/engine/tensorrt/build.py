@@ -87,10 +87,10 @@ def build_plan(trt: TensorRt, spec: GraphSpec, steps: Steps, *, precision: str) 
     `precision` or if weights are found in the plan, and BuildCancelledError if `steps` says so.
     """
     module = trt.module
-    builder = module.Builder(trt.log)
+    builder = trt.make("Builder")
     flag = module.NetworkDefinitionCreationFlag.STRONGLY_TYPED
     network = builder.create_network(1 << int(flag))
-    parser = module.OnnxParser(network, trt.log)
+    parser = trt.make("OnnxParser", network)
     if not parser.parse_from_file(str(spec.path)):
         errors = "; ".join(parser.get_error(k).desc() for k in range(parser.num_errors))
         raise trt.failure(

@@ -57,6 +57,7 @@ class Device:
     def __init__(self, cupy: Any, pinned: Any) -> None:
         self.cupy = cupy
         self.pinned = pinned
+        self._gpu = cupy.cuda.runtime.getDevice()
         self.stream = cupy.cuda.Stream(non_blocking=True)
         self.arena = Arena(cupy, self.stream)
         self.closed = False
@@ -69,7 +70,9 @@ class Device:
             if self.closed:
                 raise BackendError(f"{doing}: the engine is closed; load the model again")
             try:
-                yield
+                # CUDA's current GPU is each thread's own; a session's threads start with the first.
+                with self.cupy.cuda.Device(self._gpu):
+                    yield
             except BackendError:
                 raise
             except MemoryError as error:
@@ -84,7 +87,7 @@ class Device:
         """What plans depend on: GPU, compute capability, CUDA of runtime and driver."""
         runtime = self.cupy.cuda.runtime
         with self.turn("backend tensorrt"):
-            properties = runtime.getDeviceProperties(runtime.getDevice())
+            properties = runtime.getDeviceProperties(self._gpu)
             return {
                 "gpu": properties["name"].decode(),
                 "sm": f"{properties['major']}.{properties['minor']}",

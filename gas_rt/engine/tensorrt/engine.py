@@ -54,9 +54,7 @@ class TensorRtEngine:
         self._cuda_graphs = cuda_graphs
         self._graphs: list[TensorRtGraph] = []
         self._machine = gpu_machine(**self._device.facts(), tensorrt=self._trt.version)
-        self._runtime = self._trt.module.Runtime(self._trt.log)
-        if self._runtime is None:
-            raise self._trt.failure("backend tensorrt: no runtime", "see 'gas-rt doctor'")
+        self._runtime = self._trt.make("Runtime")
         device = f"cuda, {self._machine['gpu']}"
         asked = "as exported" if precision == "auto" else precision
         plans = "off" if store is None else store.status

@@ -39,11 +39,10 @@ def open_plan(trt: TensorRt, runtime: Any, plan: memoryview, spec: GraphSpec) ->
 
 
 def _refit(trt: TensorRt, engine: Any, spec: GraphSpec) -> None:
-    module = trt.module
-    refitter = module.Refitter(engine, trt.log)
+    refitter = trt.make("Refitter", engine)
     if not refitter.get_all_weights():
         return  # a graph without weights, of which nothing was stripped
-    reader = module.OnnxParserRefitter(refitter, trt.log)
+    reader = trt.make("OnnxParserRefitter", refitter)
     if not reader.refit_from_file(str(spec.path)):
         errors = "; ".join(reader.get_error(k).desc() for k in range(reader.num_errors))
         raise trt.failure(
