@@ -45,7 +45,7 @@ def engines(bundle: Bundle) -> Iterator[dict[str, Engine]]:
     found = {
         "torch": torch,
         **{
-            name: open_engine(name, threads=2, precision="fp32")
+            name: open_engine(name, threads=1, precision="fp32")
             for name in ("openvino", "onnxruntime")
         },
     }
