@@ -10,7 +10,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 demo: $(VENV)/.built
 	$(BIN)/gas-rt demo --out out
 
-test: $(VENV)/.dev $(VENV)/.built
+test: $(VENV)/.dev $(VENV)/.built $(VENV)/.tensorrt
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 # The kernels' tests with every access and every undefined operation checked, on a copy of the tree
@@ -48,6 +48,13 @@ $(VENV)/.runtime: requirements/build.txt requirements/runtime.txt
 
 $(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
 	$(PIP) -r requirements/dev.txt
+	@touch $@
+
+# The two versions cannot be in one environment. Where there are no such wheels, the tests that want
+# them are skipped and say so.
+$(VENV)/.tensorrt: requirements/tensorrt-10.txt requirements/tensorrt-11.txt $(VENV)/.runtime
+	for n in 10 11; do rm -rf build/tensorrt/$$n; \
+	  $(PIP) --no-deps --target build/tensorrt/$$n -r requirements/tensorrt-$$n.txt || true; done
 	@touch $@
 
 $(VENV)/.built: $(NATIVE) | $(VENV)/.runtime

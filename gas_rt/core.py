@@ -218,6 +218,8 @@ class BackendReport:
 
     `plans` is ``on`` where compiled graphs are kept for the next start, ``off`` where they are not
     asked to be; else it says what is in the way.
+    `notes` say what was not as asked for and why: a backend that was passed over, what was measured
+    to choose, a precision the processor lacks.
     """
 
     requested: str
@@ -225,6 +227,7 @@ class BackendReport:
     device: str
     precision: str
     plans: str = "off"
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

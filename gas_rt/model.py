@@ -49,16 +49,21 @@ def load(
     threads: int | None = None,
     *,
     precision: Precision = "auto",
+    strict: bool = False,
     plans: str | Path | None = None,
 ) -> Model:
     """Load a bundle: a shipped one by name, or a folder. Every file of it is verified.
 
     Parameters
     ----------
-    backend : ``auto`` or ``openvino``.
+    backend : ``auto``, ``openvino``, ``onnxruntime``, ``onnxruntime-cuda``,
+        ``onnxruntime-tensorrt`` or ``tensorrt``. ``auto`` takes what is fastest here; what it
+        took and why is in `Model.backend`.
     threads : budget for kernels and backend together; by default the processors this process
         may run on.
-    precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware.
+    precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware; a
+        GPU, and ONNX Runtime, compute in the precision that a bundle was exported in.
+    strict : refuse (BackendError) what would else be a fallback that is noted and warned of.
     plans : the folder compiled graphs are kept in for the next start, or ``off``; by default
         GAS_RT_PLANS says so, or else it is the user's cache folder. Where that one can't be used,
         every start compiles anew and ``model.backend.plans`` says why.
@@ -68,13 +73,16 @@ def load(
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= THREADS_MAX:
         raise InputError(f"threads: expected 1..{THREADS_MAX}, got {threads!r}")
     store = _plan_store(plans)
+    bundle = open_bundle(name)
     engine = open_engine(
         backend,
         threads=count,
         precision=precision,
+        strict=strict,
         store=None if isinstance(store, str) else store,
+        denoiser=bundle.denoiser,
     )
-    return Model(ModelParts(open_bundle(name), engine, threads=count), plans=store)
+    return Model(ModelParts(bundle, engine, threads=count), plans=store)
 
 
 def _plan_store(plans: str | Path | None) -> PlanStore | str:

@@ -36,6 +36,7 @@ def test_info_tells_requested_from_actual(toy_model: Model) -> None:
         "device": "cpu",
         "precision": "fp32",
         "plans": "on",
+        "notes": [],
     }
     assert (info["bundle"], info["policies"], info["threads"]) == ("toy", ["field"], 2)
     assert gas_rt.info()["cpus"] >= 1

@@ -35,10 +35,20 @@ def add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--model", default="gas-mini", metavar="NAME", help="bundle name or folder (%(default)s)"
     )
     group.add_argument(
-        "--backend", default="auto", metavar="B", help="auto or openvino (%(default)s)"
+        "--backend",
+        default="auto",
+        metavar="B",
+        help="auto, openvino, onnxruntime, onnxruntime-cuda, onnxruntime-tensorrt or tensorrt "
+        "(%(default)s)",
     )
     group.add_argument(
-        "--precision", default="auto", metavar="P", help="auto, fp32 or bf16 (%(default)s)"
+        "--precision",
+        default="auto",
+        metavar="P",
+        help="auto, fp32, bf16, fp16 or int8 (%(default)s)",
+    )
+    group.add_argument(
+        "--strict", action="store_true", help="refuse any fallback of backend or device"
     )
     group.add_argument(
         "--threads", type=int, metavar="N", help="thread budget (default: all processors)"
@@ -65,7 +75,16 @@ def open_model(args: argparse.Namespace) -> Model:
     """The model the flags ask for."""
     from gas_rt.model import load
 
-    return load(args.model, args.backend, args.threads, precision=args.precision)
+    model = load(
+        args.model,
+        args.backend,
+        args.threads,
+        precision=args.precision,
+        strict=args.strict,
+    )
+    for note in model.backend.notes:
+        print(f"gas-rt: note: {note}", file=sys.stderr)
+    return model
 
 
 def emit(args: argparse.Namespace, document: dict[str, Any], text: str) -> None:

@@ -36,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     lines = [f"{key:12} {shown(value)}" for key, value in document["machine"].items()]
     lines += [f"{key:12} {shown(value)}" for key, value in document["packages"].items()]
     lines += [f"bundle       {shown(value)}" for value in document["bundles"]]
+    for name, found in document["backends"].items():
+        lines += _backend_lines(name, found)
     lines += [f"missing: {m['what']}; {m['remedy']}" for m in document["missing"]]
     if not document["missing"]:
         lines.append("nothing is missing")
@@ -56,6 +58,7 @@ def examine() -> dict[str, Any]:
             "machine": {},
             "packages": {},
             "bundles": [],
+            "backends": {},
             "missing": missing,
         }
     machine: dict[str, Any] = {}
@@ -78,8 +81,42 @@ def examine() -> dict[str, Any]:
         "machine": machine,
         "packages": packages,
         "bundles": bundles,
+        "backends": _backends(),
         "missing": missing,
     }
+
+
+def _backends() -> dict[str, Any]:
+    """By name, whether a backend can run here, and what it lacks and how to add it.
+
+    Only the one that every installation has is needed, so nothing that is missing here makes the
+    status 1.
+    """
+    from gas_rt.engine import BACKENDS, backend_status
+
+    found = {}
+    for name in BACKENDS:
+        if name == "auto":
+            continue
+        status = backend_status(name)
+        found[name] = {
+            "usable": status.usable,
+            "device": status.device,
+            "versions": status.versions,
+            "missing": [{"what": m.what, "remedy": m.remedy} for m in status.missing],
+            "notes": list(status.notes),
+        }
+    return found
+
+
+def _backend_lines(name: str, found: dict[str, Any]) -> list[str]:
+    """A backend for people, every line with its name so that it can be searched for."""
+    state = "can run" if found["usable"] else "cannot run here"
+    versions = f" ({shown(found['versions'])})" if found["versions"] else ""
+    where = f" on {found['device']}" if found["usable"] else ""
+    lines = [f"backend      {name}: {state}{where}{versions}"]
+    lines += [f"  {name} lacks {m['what']}; {m['remedy']}" for m in found["missing"]]
+    return [*lines, *(f"  {name}: {note}" for note in found["notes"])]
 
 
 def _openvino() -> dict[str, Any]:

@@ -77,7 +77,14 @@ def _build(
         args, cancel=cancel, progress=lambda part, doing: shown(share[0] + part * share[1], doing)
     )
     threads = available_cpus() if args.threads is None else args.threads
-    engine = open_engine(args.backend, threads=threads, precision=args.precision, store=store)
+    engine = open_engine(
+        args.backend,
+        threads=threads,
+        precision=args.precision,
+        strict=args.strict,
+        store=store,
+        denoiser=bundle.denoiser,
+    )
     plans: list[Plan] = []
     try:
         for number, (name, spec) in enumerate(bundle.graphs.items()):

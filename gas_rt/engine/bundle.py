@@ -115,6 +115,15 @@ class Bundle:
             raise BundleError(f"bundle {self.label}: has no file {name!r}; reinstall the bundle")
         return self.folder / name
 
+    @property
+    def denoiser(self) -> GraphSpec | None:
+        """The graph that most of a stream's time goes into; None where only the field is shown."""
+        diffusion = self.config.diffusion
+        if diffusion is None:
+            return None
+        profile = diffusion.policies[diffusion.default_policy].profile
+        return self.graph(profile.guided if diffusion.guidance.used else profile.unguided)
+
     def graph(self, name: str) -> GraphSpec:
         """A graph by name."""
         if name not in self.graphs:

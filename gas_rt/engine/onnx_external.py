@@ -1,4 +1,4 @@
-"""Where an ONNX file keeps its weights: the external-data entries, read from the wire format.
+"""Where an ONNX file keeps its weights, and what its exporter noted, read from the wire format.
 
 Backends follow these entries and would read any file they name, so they are checked before a
 graph is handed over. Reading them needs four kinds of protobuf field and no protobuf library.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gas_rt.errors import BundleError
 
-__all__ = ["ExternalData", "external_data", "external_data_of"]
+__all__ = ["ExternalData", "external_data", "external_data_of", "metadata"]
 
 # message → field number → message that the field holds
 CHILDREN: dict[str, dict[int, str]] = {
@@ -33,23 +33,35 @@ CHILDREN: dict[str, dict[int, str]] = {
     },
     "Sparse": {1: "Tensor", 2: "Tensor"},
 }
-TENSOR_NAME, TENSOR_EXTERNAL_DATA = 8, 13
+TENSOR_TYPE, TENSOR_NAME, TENSOR_EXTERNAL_DATA = 2, 8, 13
+MODEL_METADATA = 14
 DEPTH_MAX = 64  # subgraphs inside subgraphs; a real graph has a handful
 
 
 @dataclass(frozen=True)
 class ExternalData:
-    """One tensor's weights in another file."""
+    """One tensor's weights in another file; `data_type` is a TensorProto.DataType, as 1 of fp32."""
 
     tensor: str
     location: str
     offset: int
     length: int | None
+    data_type: int
 
 
 def external_data(model: bytes) -> list[ExternalData]:
     """Every external-data entry of a serialised ONNX model, subgraphs and functions included."""
     return list(_walk(memoryview(model), "Model", depth=0))
+
+
+def metadata(model: bytes) -> dict[str, str]:
+    """What an exporter noted about a serialised ONNX model, by key."""
+    notes = {}
+    for number, value in _fields(memoryview(model)):
+        if number == MODEL_METADATA and isinstance(value, memoryview):
+            pair = {n: _text(v) for n, v in _fields(value) if isinstance(v, memoryview)}
+            notes[pair.get(1, "")] = pair.get(2, "")
+    return notes
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,12 +83,12 @@ def _walk(message: memoryview, kind: str, *, depth: int) -> Iterator[ExternalDat
 
 
 def _of_tensor(message: memoryview) -> Iterator[ExternalData]:
-    name = ""
+    name, data_type = "", 0
     entries: dict[str, str] = {}
     for number, value in _fields(message):
         if not isinstance(value, memoryview):
-            continue
-        if number == TENSOR_NAME:
+            data_type = value if number == TENSOR_TYPE else data_type
+        elif number == TENSOR_NAME:
             name = _text(value)
         elif number == TENSOR_EXTERNAL_DATA:
             pair = {n: _text(v) for n, v in _fields(value) if isinstance(v, memoryview)}
@@ -87,6 +99,7 @@ def _of_tensor(message: memoryview) -> Iterator[ExternalData]:
             entries.get("location", ""),
             _number(entries.get("offset", "0"), name),
             _number(entries["length"], name) if "length" in entries else None,
+            data_type,
         )
 
 

@@ -19,8 +19,9 @@ from gas_rt.core import BackendReport
 from gas_rt.engine.machine import cpu_machine
 from gas_rt.engine.plan_key import PlanKey, plan_key
 from gas_rt.engine.plan_store import BuildSteps, Plan, PlanStore
-from gas_rt.engine.protocol import Graph, GraphSpec, Precision, TensorSpec
-from gas_rt.errors import BackendError, GasRtWarning, PlanError, ShapeError
+from gas_rt.engine.precision import exported_precision, require_precision
+from gas_rt.engine.protocol import Graph, GraphSpec, Precision, TensorSpec, checked_inputs
+from gas_rt.errors import BackendError, GasRtWarning, PlanError
 
 if TYPE_CHECKING:
     import openvino
@@ -57,18 +58,11 @@ class OpenVinoGraph:
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once; outputs are the caller's own."""
-        given: dict[Any, NDArray[Any]] = {}
-        for name, want in self.spec.inputs.items():
-            if name not in inputs:
-                raise ShapeError(f"graph {self.spec.name}: input {name!r} was not given")
-            array = inputs[name]
-            if array.shape != want.shape:
-                raise ShapeError(
-                    f"graph {self.spec.name}, input {name!r}: expected shape {list(want.shape)}, "
-                    f"got {list(array.shape)}"
-                )
-            if name in self._ports:  # the compiler removes an input that nothing reads
-                given[self._ports[name]] = np.ascontiguousarray(array, dtype=want.dtype)
+        given = {
+            self._ports[name]: array
+            for name, array in checked_inputs(self.spec, inputs).items()
+            if name in self._ports  # the compiler removes an input that nothing reads
+        }
         with self._running:
             try:
                 results = self._request.infer(given, share_inputs=True)
@@ -109,6 +103,11 @@ class OpenVinoEngine:
                 "precision bf16: this processor has no bf16 instructions, and emulating them is "
                 "slower than fp32; use precision 'auto' or 'fp32'"
             )
+        if precision == "fp16":
+            raise BackendError(
+                "precision fp16: OpenVINO computes in bf16 or fp32 on a processor; use precision "
+                "'auto', or a GPU's backend"
+            )
         use_bf16 = capable and precision != "fp32"
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -119,6 +118,7 @@ class OpenVinoEngine:
             "ENABLE_CPU_PINNING": False,
         }
         self._requested = requested
+        self._wanted = precision
         self._precision = "bf16" if use_bf16 else "fp32"
         self._store = store
         self._machine = {} if store is None else openvino_machine(self._core)
@@ -186,8 +186,14 @@ class OpenVinoEngine:
             ) from error
 
     def _graph(self, spec: GraphSpec, compiled: openvino.CompiledModel) -> OpenVinoGraph:
-        actual = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
-        return OpenVinoGraph(spec, compiled, self._report(OUR_NAMES.get(actual, actual)))
+        if self._wanted == "int8":
+            require_precision(spec, "int8", backend="OpenVINO")
+        hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        # Quantised layers run in int8 whatever the hint is, which is for the rest.
+        int8 = exported_precision(spec) == "int8"
+        return OpenVinoGraph(
+            spec, compiled, self._report("int8" if int8 else OUR_NAMES.get(hint, hint))
+        )
 
     def _report(self, precision: str) -> BackendReport:
         plans = "off" if self._store is None else self._store.status

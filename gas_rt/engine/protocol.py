@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.core import BackendReport
+from gas_rt.errors import ShapeError
 
-__all__ = ["Engine", "Graph", "GraphSpec", "Precision", "TensorSpec"]
+__all__ = ["Engine", "Graph", "GraphSpec", "Precision", "TensorSpec", "checked_inputs"]
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,22 @@ class Engine(Protocol):
     def close(self) -> None:
         """Free every graph."""
         ...
+
+
+def checked_inputs(spec: GraphSpec, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """A graph's inputs as C-contiguous arrays of the types it takes.
+
+    Raises ShapeError for one that was not given or has another shape.
+    """
+    given = {}
+    for name, want in spec.inputs.items():
+        if name not in inputs:
+            raise ShapeError(f"graph {spec.name}: input {name!r} was not given")
+        array = inputs[name]
+        if array.shape != want.shape:
+            raise ShapeError(
+                f"graph {spec.name}, input {name!r}: expected shape {list(want.shape)}, "
+                f"got {list(array.shape)}"
+            )
+        given[name] = np.ascontiguousarray(array, dtype=want.dtype)
+    return given

@@ -16,6 +16,8 @@ from PIL import Image
 from gas_rt import Avatar, Camera, load
 from gas_rt.cli import main
 from gas_rt.cli.contact_sheet import read_truth
+from gas_rt.engine import BACKENDS
+from gas_rt.engine.gpu import Gpus
 from gas_rt.errors import FileError
 from tests.toy_bundle import manifest_of, rewrite
 from tests.toy_person import NO_BAKE, ToyPerson, person_files
@@ -57,7 +59,10 @@ def refused(capsys: Capture, *arguments: object) -> str:
 
 
 def model_flags(folder: Path) -> list[str]:
-    return ["--model", str(folder), "--threads", "2", "--precision", "fp32"]
+    return [
+        *("--model", str(folder), "--threads", "2"),
+        *("--backend", "openvino", "--precision", "fp32"),
+    ]
 
 
 def film_frames(path: Path) -> list[np.ndarray]:
@@ -399,7 +404,7 @@ def test_the_demo_shows_what_stage_2_makes(
     assert cells.shape[:2] == (8, 5)
 
     avatar = Avatar.open(out / "demo.avatar")
-    with load(folder, threads=2, precision="fp32") as model:
+    with load(folder, "openvino", threads=2, precision="fp32") as model:
         for first_row, clip in ((0, 0), (4, 1)):
             truth = read_truth(folder / "demo")[clip]
             stream = model.stream(avatar, truth.requests, task=truth.task, seed=3)
@@ -511,8 +516,50 @@ def test_doctor_tells_of_this_machine(
     assert found["bundles"][0]["name"] == "toy"
     assert isinstance(found["machine"]["openvino"]["bf16"], bool)
     assert found["machine"]["kernel_isa"]
+    assert set(found["backends"]) == set(BACKENDS) - {"auto"}
+    assert found["backends"]["openvino"]["usable"]
     assert gas_rt("doctor") == 0
     assert "nothing is missing" in capsys.readouterr().out
+
+
+def test_doctor_says_what_each_backend_lacks(
+    toy_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr("gas_rt.engine.bundle.HOMES", (toy_folder.parent,))
+    monkeypatch.setattr(
+        "gas_rt.engine.availability.find_gpus", lambda: Gpus(problem="no NVIDIA driver")
+    )
+    assert gas_rt("doctor", "--json") == 0  # none of that is needed
+    found = json.loads(capsys.readouterr().out)["backends"]["tensorrt"]
+    assert not found["usable"]
+    assert found["missing"][0]["what"] == "an NVIDIA GPU: no NVIDIA driver"
+    assert "no plan has been built" in found["notes"][0]
+    assert gas_rt("doctor") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert any(
+        line.startswith("backend      openvino: can run on cpu (openvino ") for line in lines
+    )
+    assert "backend      tensorrt: cannot run here" in "\n".join(lines)
+    assert "  tensorrt lacks an NVIDIA GPU: no NVIDIA driver; install one with its driver" in lines
+
+
+def test_strict_and_an_unknown_backend(
+    toy_folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    call = ("enroll", files / "photo.png", "--body", files / "fit.npz", "-o", tmp_path / "a")
+    flags = ("--model", toy_folder, "--backend")
+    assert "'abacus': unknown; choose one of auto, openvino, onnxruntime" in refused(
+        capsys, *call, *flags, "abacus"
+    )
+    gpus = Gpus(("NVIDIA L4 (8.9)",), (13, 2))
+    monkeypatch.setattr("gas_rt.engine.choose.find_gpus", lambda: gpus)
+    monkeypatch.setattr("gas_rt.engine.availability.find_gpus", lambda: gpus)
+    monkeypatch.setattr("gas_rt.engine.availability.installed_tensorrt", lambda: None)
+    line = refused(capsys, *call, *flags, "auto", "--strict")
+    assert (
+        "backend tensorrt: lacks Python package tensorrt; run 'pip install tensorrt-cu13'" in line
+    )
+    assert "since 'strict' allows no fallback" in line
 
 
 def test_doctor_says_how_to_add_what_is_missing(

@@ -122,7 +122,11 @@ def test_a_model_streams_the_same_frames_from_the_store(
         if start == "warm":
             never_compile(monkeypatch)
         with gas_rt.load(
-            diffusion_folder, threads=2, precision="fp32", plans=tmp_path / "plans"
+            diffusion_folder,
+            "openvino",
+            threads=2,
+            precision="fp32",
+            plans=tmp_path / "plans",
         ) as model:
             frames = [f.rgb.copy() for f in model.stream(diffusion_avatar, requests)]
             assert model.backend.plans == "on"

@@ -42,7 +42,7 @@ def whole_model(
     """Generates whole latents, as released."""
     folder = Path(shutil.copytree(toy_folder, tmp_path_factory.mktemp("whole") / "toy"))
     add_diffusion(folder, residual_std=None)
-    with gas_rt.load(folder, threads=2, precision="fp32") as model:
+    with gas_rt.load(folder, "openvino", threads=2, precision="fp32") as model:
         yield model, None
 
 

@@ -523,7 +523,7 @@ def test_graphs_are_ready_when_the_session_is(
     diffusion_folder: Any, diffusion_avatar: Avatar, person: ToyPerson
 ) -> None:
     with (
-        gas_rt.load(diffusion_folder, threads=1, precision="fp32") as model,
+        gas_rt.load(diffusion_folder, "openvino", threads=1, precision="fp32") as model,
         model.session(diffusion_avatar, policy="sequential", on_late="lossless"),
     ):
         needed = {"conditioner", "vae_decoder", "denoiser", "denoiser_nocfg"}
