@@ -75,7 +75,7 @@ def _convert_gas(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         geometry=geometry,
         precision=arguments.precision,
-        gated=not arguments.no_gate,
+        **({"runtimes": ()} if arguments.no_gate else {}),
         progress=_progress,
     )
     print(json.dumps(manifest["provenance"]["parity"], indent=1))

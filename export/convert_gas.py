@@ -60,7 +60,7 @@ def convert(
     out: Path,
     geometry: Geometry | None = None,
     precision: str = "fp16",
-    gated: bool = True,
+    runtimes: tuple[str, ...] = ("onnxruntime", "openvino"),
     points: int = FIELD_POINTS,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def convert(
         and `nerf_net.pth`.
     stage1, body : our checkpoint of the field, and its body.
     precision : what the UNet and the decoder compute in, ``fp16`` or ``fp32``.
-    gated : whether every graph is compared with PyTorch before anything is installed.
+    runtimes : that every graph is compared with PyTorch in before anything is installed.
 
     `out` stays as it was where something is wrong: FileError for what cannot be read, ValueError
     where a graph differs from PyTorch or holds what runtimes cannot read.
@@ -117,8 +117,16 @@ def convert(
         save_graphs(graphs, folder)
         (folder / BODY).write_bytes(body.read_bytes())
         worst = check_graphs(folder, field_cases)
-        if gated:
-            worst |= gate(folder, release, where, geometry, precision=precision, progress=progress)
+        if runtimes:
+            worst |= gate(
+                folder,
+                release,
+                where,
+                geometry,
+                precision=precision,
+                runtimes=runtimes,
+                progress=progress,
+            )
         parts = {
             "name": out.name,
             "graphs": described,

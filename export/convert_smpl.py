@@ -1,4 +1,4 @@
-"""``python -m export convert-smpl``: an original SMPL pickle to the ``.npz`` that gas_rt.body reads.
+"""``python -m export convert-smpl``: an original SMPL pickle to the file that gas_rt.body reads.
 
 SMPL's model files may be used for non-commercial research only and may not be passed on; what is
 written here is the same model, under the same licence. gas-rt ships none.

@@ -34,6 +34,7 @@ __all__ = [
     "halve",
     "locate",
     "move_weights",
+    "places_in",
     "save_graphs",
     "weight_names",
 ]
@@ -139,7 +140,7 @@ def move_weights(graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: s
     # One entry only: the writer orders several at random, and a bundle's bytes are hashed.
     save_file(tensors, path, metadata={"format": "pt"})
     path.chmod(0o644)  # the writer leaves it to its owner alone; a bundle is for everybody
-    places = _places(path)
+    places = places_in(path)
     for tensor, key in moved:
         locate(tensor, places[key], weights=weights)
     save_graphs(graphs, folder)
@@ -196,7 +197,7 @@ def _digest(array: NDArray[Any]) -> bytes:
     return hashlib.sha256(array.dtype.str.encode() + values).digest()
 
 
-def _places(path: Path) -> dict[str, tuple[int, int]]:
+def places_in(path: Path) -> dict[str, tuple[int, int]]:
     """Byte offset and length of each tensor in a safetensors file."""
     with path.open("rb") as stream:
         (size,) = struct.unpack("<Q", stream.read(8))

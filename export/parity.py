@@ -68,6 +68,7 @@ def _onnxruntime(path: Path, inputs: Arrays, outputs: list[str]) -> Arrays:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others work too
     options.log_severity_level = 3  # it warns of every fp16 operator it computes in fp32
     session = onnxruntime.InferenceSession(
         path, sess_options=options, providers=["CPUExecutionProvider"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from reference.diffusion.config import DiffusionConfig, ImageEncoderConfig, UNet
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.image_encoder import CLIP_MEAN, CLIP_SIDE, CLIP_STD
 
-__all__ = ["Models", "Release", "open_files"]
+__all__ = ["Models", "Release", "models_of", "open_files"]
 
 GAS_FILES = ("unet", "pose_net", "nerf_net")
 # transformers once stored these, which are 0, 1, 2 …
@@ -80,7 +80,7 @@ def open_files(svd: Path, gas: Path) -> Release:
     """
     scheduler = _scheduler(svd / "scheduler" / "scheduler_config.json")
     _check_extractor(svd / "feature_extractor" / "preprocessor_config.json")
-    models = _models(svd)
+    models = models_of(svd)
     files = {f"diffusion.{name}": gas / f"{name}.pth" for name in GAS_FILES}
     files["autoencoder.vae"] = _weights(svd / "vae", "diffusion_pytorch_model")
     files["image_encoder"] = _weights(svd / "image_encoder", "model")
@@ -101,7 +101,8 @@ def open_files(svd: Path, gas: Path) -> Release:
     return Release(models, found, *scheduler, facts)
 
 
-def _models(svd: Path) -> Models:
+def models_of(svd: Path) -> Models:
+    """The modules that the configurations of an SVD folder describe."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     unet = _unet(svd / "unet" / "config.json")
@@ -251,7 +252,7 @@ def _safetensors(path: Path) -> dict[str, Source]:
         opened = safe_open(path, framework="pt")
     except SafetensorError as error:
         raise FileError(f"{path}: is damaged ({error}); download it again") from error
-    names = list(opened.keys())  # noqa: SIM118 - it is no mapping
+    names = list(opened.keys())
     return {
         name: Source(
             tuple(opened.get_slice(name).get_shape()), lambda name=name: opened.get_tensor(name)
@@ -293,11 +294,10 @@ def _compare(
         name: f" (is {list(found[name].shape)}, not {list(wanted[name])})"
         for name in problems["of another shape"]
     }
-    told = [
-        f"{len(names)} {kind}: {_listed(_named(name, files) + shapes.get(name, '') for name in names)}"
-        for kind, names in problems.items()
-        if names
-    ]
+    told = []
+    for kind, names in problems.items():
+        every = [_named(name, files) + shapes.get(name, "") for name in names]
+        told += [f"{len(names)} {kind}: {_listed(every)}"] if names else []
     if told:
         raise FileError(
             "the weights do not fit the models: " + "; ".join(told) + ". Nothing was written; "
@@ -312,7 +312,6 @@ def _named(name: str, files: Mapping[str, Path]) -> str:
     return f"{path.parent.name}/{path.name} {name.removeprefix(f'{part}.')}"
 
 
-def _listed(names: Iterable[str]) -> str:
-    every = list(names)
+def _listed(every: list[str]) -> str:
     more = f" and {len(every) - LISTED_MAX} more" if len(every) > LISTED_MAX else ""
     return ", ".join(every[:LISTED_MAX]) + more

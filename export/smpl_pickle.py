@@ -17,7 +17,7 @@ import os
 import pickle
 import resource
 import sys
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -31,7 +31,7 @@ NESTING_MAX = 8  # of chumpy's views of views
 KEYS = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "kintree_table", "f")
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What is wrong with the file."""
 
 
@@ -77,14 +77,14 @@ class Nothing(StandIn):
 def reconstruct(kind: Any, *_: Any) -> StandIn:
     """numpy's and copyreg's way to make an object that gets its state afterwards."""
     if not (isinstance(kind, type) and issubclass(kind, StandIn)):
-        raise Refused(f"makes an object of {kind!r:.80}")
+        raise RefusedError(f"makes an object of {kind!r:.80}")
     return kind()
 
 
 def encode(text: Any, encoding: Any) -> bytes:
     """How Python 3 writes bytes for Python 2."""
     if not isinstance(text, str) or encoding != "latin1":
-        raise Refused(f"encodes {type(text).__name__} as {encoding!r:.40}")
+        raise RefusedError(f"encodes {type(text).__name__} as {encoding!r:.40}")
     return text.encode("latin1")
 
 
@@ -110,7 +110,7 @@ class Memo(dict[int, Any]):
 
     def __setitem__(self, key: int, value: Any) -> None:
         if key > MEMO_MAX:
-            raise Refused(f"memo entry {key}, at most {MEMO_MAX} are expected")
+            raise RefusedError(f"memo entry {key}, at most {MEMO_MAX} are expected")
         super().__setitem__(key, value)
 
 
@@ -118,7 +118,9 @@ class Memo(dict[int, Any]):
 class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     """Knows `NAMES` and nothing else."""
 
-    dispatch = dict(pickle._Unpickler.dispatch)  # type: ignore[attr-defined]
+    dispatch: ClassVar[dict[int, Any]] = dict(
+        pickle._Unpickler.dispatch  # type: ignore[attr-defined]
+    )
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream, encoding="latin1")
@@ -127,22 +129,22 @@ class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
     def find_class(self, module: str, name: str) -> Any:
         """The stand-in of a name; anything else is refused."""
         if (module, name) not in NAMES:
-            raise Refused(f"asks for {module}.{name}, for which a body model has no use")
+            raise RefusedError(f"asks for {module}.{name}, for which a body model has no use")
         return NAMES[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
         """Objects from elsewhere."""
-        raise Refused("refers to objects outside of itself")
+        raise RefusedError("refers to objects outside of itself")
 
     def get_extension(self, code: int) -> Any:
         """Names by number."""
-        raise Refused(f"asks for extension {code}")
+        raise RefusedError(f"asks for extension {code}")
 
     def load_build(self) -> None:
         """Give an object its state: one of ours, never a class or a function."""
         state = self.stack.pop()
         if not isinstance(self.stack[-1], StandIn):
-            raise Refused(f"gives a state to {type(self.stack[-1]).__name__}")
+            raise RefusedError(f"gives a state to {type(self.stack[-1]).__name__}")
         self.stack[-1].__setstate__(state)
 
     dispatch[pickle.BUILD[0]] = load_build
@@ -151,29 +153,29 @@ class Unpickler(pickle._Unpickler):  # type: ignore[name-defined,misc]
 def number_type(given: Any) -> np.dtype[Any]:
     """The NumPy type that a stand-in means; numbers only."""
     if not isinstance(given, DType) or not given.arguments:
-        raise Refused("an array without a type")
+        raise RefusedError("an array without a type")
     code = given.arguments[0]
     if code not in ("f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"):
-        raise Refused(f"an array of {code!r:.40}, expected numbers")
+        raise RefusedError(f"an array of {code!r:.40}, expected numbers")
     order = given.state[1] if isinstance(given.state, tuple) and len(given.state) > 1 else "|"
     if order not in ("<", ">", "|", "="):
-        raise Refused(f"an array in byte order {order!r:.40}")
+        raise RefusedError(f"an array in byte order {order!r:.40}")
     return np.dtype(order + code)
 
 
 def array(given: Array) -> np.ndarray[Any, Any]:
     """The numbers of an array; its bytes must be as many as its shape says."""
     if not isinstance(given.state, tuple) or len(given.state) != 5:
-        raise Refused("an array without contents")
+        raise RefusedError("an array without contents")
     _, shape, kind, fortran, data = given.state
     sizes = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape)
     if not sizes or math.prod(shape) > ELEMENTS_MAX:
-        raise Refused(f"an array of shape {shape!r:.80}")
+        raise RefusedError(f"an array of shape {shape!r:.80}")
     dtype = number_type(kind)
     raw = data.encode("latin1") if isinstance(data, str) else data
     if not isinstance(raw, bytes) or len(raw) != math.prod(shape) * dtype.itemsize:
         held = f"{len(raw)} bytes" if isinstance(raw, bytes) else type(raw).__name__
-        raise Refused(f"an array of {dtype} {list(shape)} that holds {held}")
+        raise RefusedError(f"an array of {dtype} {list(shape)} that holds {held}")
     return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
 
 
@@ -187,7 +189,7 @@ def dense(given: Sparse) -> np.ndarray[Any, Any]:
         or not all(type(n) is int and 0 < n <= 1 << 20 for n in shape)
         or math.prod(shape) > ELEMENTS_MAX
     ):
-        raise Refused(f"a sparse matrix of shape {shape!r:.80}")
+        raise RefusedError(f"a sparse matrix of shape {shape!r:.80}")
     data, rows, starts = (numbers(state.get(key)) for key in ("data", "indices", "indptr"))
     if (
         any(part.ndim != 1 for part in (data, rows, starts))
@@ -199,7 +201,7 @@ def dense(given: Sparse) -> np.ndarray[Any, Any]:
         or (np.diff(starts.astype(np.int64)) < 0).any()
         or (len(rows) and not (rows.min() >= 0 and rows.max() < shape[0]))
     ):
-        raise Refused(f"a sparse matrix of {list(shape)} whose indices leave it")
+        raise RefusedError(f"a sparse matrix of {list(shape)} whose indices leave it")
     columns = np.repeat(np.arange(shape[1]), np.diff(starts.astype(np.int64)))
     out = np.zeros(shape, np.float64)
     np.add.at(out, (rows.astype(np.int64), columns), data)
@@ -209,7 +211,7 @@ def dense(given: Sparse) -> np.ndarray[Any, Any]:
 def numbers(given: Any, *, depth: int = 0) -> np.ndarray[Any, Any]:
     """The array that an object of the pickle means."""
     if depth > NESTING_MAX:
-        raise Refused(f"views of views, more than {NESTING_MAX} deep")
+        raise RefusedError(f"views of views, more than {NESTING_MAX} deep")
     if isinstance(given, Array):
         return array(given)
     if isinstance(given, Sparse):
@@ -226,28 +228,28 @@ def numbers(given: Any, *, depth: int = 0) -> np.ndarray[Any, Any]:
             or not (chosen.size == 0 or (chosen.min() >= 0 and chosen.max() < source.size))
             or not (isinstance(shape, tuple) and math.prod(shape) == chosen.size)
         ):
-            raise Refused("a view of elements that its array doesn't have")
+            raise RefusedError("a view of elements that its array doesn't have")
         return source[chosen.ravel()].reshape(shape)
-    raise Refused(f"{type(given).__name__} where an array belongs")
+    raise RefusedError(f"{type(given).__name__} where an array belongs")
 
 
 def read(path: str) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of a model."""
     size = os.stat(path).st_size
     if size > PICKLE_BYTES_MAX:
-        raise Refused(f"has {size} bytes, at most {PICKLE_BYTES_MAX} are read")
+        raise RefusedError(f"has {size} bytes, at most {PICKLE_BYTES_MAX} are read")
     with open(path, "rb") as stream:
         model = Unpickler(stream).load()
     if not isinstance(model, dict):
-        raise Refused(f"holds {type(model).__name__}, expected a dictionary")
+        raise RefusedError(f"holds {type(model).__name__}, expected a dictionary")
     if missing := [key for key in KEYS if key not in model]:
-        raise Refused(f"is no SMPL model: {', '.join(missing)} missing")
+        raise RefusedError(f"is no SMPL model: {', '.join(missing)} missing")
     found = {}
     for key in KEYS:
         try:
             found[key] = numbers(model[key])
-        except Refused as error:
-            raise Refused(f"{key}: {error}") from error
+        except RefusedError as error:
+            raise RefusedError(f"{key}: {error}") from error
     return found
 
 
@@ -266,7 +268,7 @@ def main(source: str, target: str) -> int:
 
 def told(error: Exception) -> str:
     """What is wrong with a file that could not be read."""
-    if isinstance(error, Refused):
+    if isinstance(error, RefusedError):
         return str(error)
     return f"cannot be unpickled ({type(error).__name__}: {str(error)[:200]})"
 

@@ -1,8 +1,8 @@
 """Graphs of models that are too large to be traced as they are: without weights or arithmetic.
 
 Tracing records operators, not numbers. So the modules are built on the meta device, their weights
-are inputs of the traced graph, and whatever is larger than a constant is given memory of its size
-that nobody touches. Weights join the graph afterwards, as places in a file (`attach`).
+are inputs of the traced graph, and whatever is larger than a constant is given memory that nobody
+reads, the same for all. Weights join the graph afterwards, as places in a file (`attach`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -86,7 +86,8 @@ def trace(case: Case, names: Mapping[int, str]) -> onnx.ModelProto:
     wrapped = _WithWeights(
         case.module.eval(), {place: names[id(value)] for place, value in held.items()}, case.inputs
     )
-    stand_ins = [torch.empty(value.shape, dtype=value.dtype) for value in unique.values()]
+    scratch = _Scratch()
+    stand_ins = [scratch.tensor(_Shape.of(value)) for value in unique.values()]
     wrapped.weights = tuple(unique)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
@@ -148,7 +149,7 @@ class _PlainConvolutions(TorchFunctionMode):
     It records none of the public ones, but the one they call, which the mode below would hide.
     """
 
-    AXES = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
+    AXES: ClassVar[dict[Any, int]] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -183,6 +184,7 @@ class _ShapesOnly(TorchDispatchMode):
         super().__init__()
         # While tracing, a size is a tensor and asking for it is recorded, but on this thread only.
         self._aside = ThreadPoolExecutor(1)
+        self._scratch = _Scratch()
 
     def __exit__(self, *details: Any) -> None:
         super().__exit__(*details)
@@ -199,7 +201,8 @@ class _ShapesOnly(TorchDispatchMode):
             raise ValueError(f"{func}: changes its operand, which cannot be traced without values")
         leaves, spec = self._aside.submit(_shapes, func, args, kwargs).result()
         return tree_unflatten(
-            [leaf.empty() if isinstance(leaf, _Shape) else leaf for leaf in leaves], spec
+            [self._scratch.tensor(leaf) if isinstance(leaf, _Shape) else leaf for leaf in leaves],
+            spec,
         )
 
 
@@ -215,8 +218,24 @@ class _Shape:
     def of(cls, value: Tensor) -> _Shape:
         return cls(tuple(value.shape), value.stride(), value.dtype)
 
-    def empty(self, device: str = "cpu") -> Tensor:
-        return torch.empty_strided(self.size, self.stride, dtype=self.dtype, device=device)
+    def on_meta(self) -> Tensor:
+        return torch.empty_strided(self.size, self.stride, dtype=self.dtype, device="meta")
+
+
+class _Scratch:
+    """Tensors that all lie in the same memory: tracing keeps every one, and reads none."""
+
+    def __init__(self) -> None:
+        self._storage = torch.UntypedStorage(0)
+
+    def tensor(self, shape: _Shape) -> Tensor:
+        """One more."""
+        last = sum((n - 1) * step for n, step in zip(shape.size, shape.stride, strict=True))
+        count = 0 if 0 in shape.size else 1 + last
+        if (wanted := count * shape.dtype.itemsize) > self._storage.nbytes():
+            self._storage = torch.UntypedStorage(2 * wanted)
+        empty = torch.empty(0, dtype=shape.dtype)
+        return empty.set_(self._storage, 0, shape.size, shape.stride)
 
 
 def _large(tensors: list[Tensor]) -> bool:
@@ -229,7 +248,7 @@ def _shapes(func: Any, args: Any, kwargs: Any) -> tuple[list[Any], Any]:
     def meta(value: Any) -> Any:
         if isinstance(value, torch.device):
             return torch.device("meta")
-        return _Shape.of(value).empty("meta") if isinstance(value, Tensor) else value
+        return _Shape.of(value).on_meta() if isinstance(value, Tensor) else value
 
     leaves, spec = tree_flatten(func(*tree_map(meta, args), **tree_map(meta, kwargs)))
     return [_Shape.of(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], spec

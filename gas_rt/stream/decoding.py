@@ -122,7 +122,7 @@ class WindowDecodeStage:
 
 
 def _picture(decoded: F32 | None, job: Job) -> Picture:
-    """The picture [3, S, S] at the request's size; the field's where there is none, or no number."""
+    """[3, S, S] at the request's size; the field's picture where there is none or no number."""
     field: Conditioning = job.payload.conditioning
     if decoded is not None and np.isfinite(decoded).all():
         rgb = as_bytes(np.ascontiguousarray((decoded.transpose(1, 2, 0) + 1) / 2))

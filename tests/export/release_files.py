@@ -1,4 +1,4 @@
-"""Small random checkpoints in the layout of the authors' files, written by the libraries' writers."""
+"""Small random checkpoints in the authors' layout, by the libraries' own writers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from diffusers import (
 )
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from reference.diffusion.config import ConditionConfig, UNetConfig
 from reference.diffusion.conditions import NerfNet, PoseNet
+from reference.diffusion.config import ConditionConfig, UNetConfig
 from reference.diffusion.image_encoder import CLIP_MEAN, CLIP_STD
 from reference.diffusion.unet import VideoUNet
 from tests.export.tiny_models import randomised
@@ -63,7 +63,7 @@ def write_release(folder: Path) -> tuple[Path, Path]:
     vae = AutoencoderKLTemporalDecoder(
         block_out_channels=(32, 32, 32, 32),
         down_block_types=("DownEncoderBlock2D",) * 4,
-        layers_per_block=1,
+        layers_per_block=2,
         latent_channels=4,
         scaling_factor=0.18215,
     )

@@ -11,7 +11,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def chumpy(monkeypatch):
 class Python2Pickler(pickle._Pickler):
     """Bytes as Python 2's ``str``, which is what the published files hold."""
 
-    dispatch = dict(pickle._Pickler.dispatch)
+    dispatch: ClassVar[dict] = dict(pickle._Pickler.dispatch)
 
     def save_bytes(self, value: bytes) -> None:
         self.write(pickle.BINSTRING + struct.pack("<i", len(value)) + value)
@@ -196,10 +196,17 @@ def test_hostile_pickles_are_refused_and_do_nothing(name, tmp_path):
             convert(path, tmp_path / "body.npz")
         assert not (tmp_path / "body.npz").exists()
         return
-    with pytest.raises(Exception, match="") as caught:
-        smpl_pickle.read(str(path))
-    assert re.search(message, smpl_pickle.told(caught.value))
+    assert re.search(message, refusal(path))
     assert not marker.exists()
+
+
+def refusal(path: Path) -> str:
+    """What the reader says of a file, in this process."""
+    try:
+        smpl_pickle.read(str(path))
+    except Exception as error:
+        return smpl_pickle.told(error)
+    raise AssertionError(f"{path} was read")
 
 
 def test_a_refusal_reaches_who_asked(tmp_path):
@@ -252,7 +259,7 @@ def broken(name: str) -> dict[str, Any]:
 )
 def test_models_that_are_none_are_refused(name, message, tmp_path):
     (tmp_path / "model.pkl").write_bytes(dumped(broken(name)))
-    with pytest.raises((smpl_pickle.Refused, FileError), match=message):
+    with pytest.raises((smpl_pickle.RefusedError, FileError), match=message):
         BodyModel.from_arrays(smpl_pickle.read(str(tmp_path / "model.pkl")))
 
 
@@ -262,7 +269,9 @@ def test_an_array_must_hold_what_its_shape_says(tmp_path):
     forged = data.replace(b"K(K\x03\x86", b"K(K\x09\x86", 1)
     assert forged != data
     (tmp_path / "model.pkl").write_bytes(forged)
-    with pytest.raises(smpl_pickle.Refused, match=r"v_template: .* \[40, 9\] that holds 960 bytes"):
+    with pytest.raises(
+        smpl_pickle.RefusedError, match=r"v_template: .* \[40, 9\] that holds 960 bytes"
+    ):
         smpl_pickle.read(str(tmp_path / "model.pkl"))
 
 
