@@ -221,6 +221,7 @@ def step(
         frames=frames,
         only=(f"denoiser_{frames}",),
         runtimes=tuple(runtimes),
+        lean=True,
         progress=progress,
     )
     return {"frames": frames, "side_px": side, "differences": found}

@@ -11,12 +11,14 @@ import gc
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import torch
+from torch import nn
 
 from export.bundle import BODY, GUIDANCE, WEIGHTS, copy_kept, install
 from export.bundle_json import MANIFEST, describe, manifest
@@ -49,6 +51,7 @@ TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2}
 GATE_SIDE_PX, GATE_FRAMES = 256, 4
 Progress = Callable[[str], None]
 Places = Mapping[str, tuple[int, int]]
+Tensors = dict[str, torch.Tensor]
 
 
 def convert(
@@ -124,6 +127,7 @@ def convert(
                 where,
                 geometry,
                 precision=precision,
+                graphs=graphs,
                 runtimes=runtimes,
                 progress=progress,
             )
@@ -159,33 +163,43 @@ def gate(
     precision: str,
     side_px: int = GATE_SIDE_PX,
     frames: int = GATE_FRAMES,
+    graphs: Mapping[str, onnx.ModelProto] | None = None,
     only: tuple[str, ...] = (),
     runtimes: tuple[str, ...] = ("onnxruntime", "openvino"),
+    lean: bool = False,
     progress: Progress = lambda _: None,
 ) -> dict[str, float]:
     """By graph and runtime, the largest relative difference from PyTorch; ValueError if too large.
 
-    The graphs are traced anew at a smaller size and read the weights that lie in `folder`; PyTorch
-    computes in fp32 with the same ones. `only` names the graphs to run, all by default.
+    The graphs read the weights that lie in `folder`; PyTorch computes in fp32 with the same ones.
+    They are traced anew at a smaller size, unless `graphs`, those of `geometry`, are small enough.
+    `only` names the graphs to run, all by default. With `lean` ONNX Runtime takes the graph as it
+    is, and so keeps no copies of weights in other types.
     """
     smaller = reduced(geometry, side_px=side_px, frames=frames)
-    names = _names(release.models)
     worst: dict[str, float] = {}
     for name, case in release_cases(release.models, smaller).items():
         if only and not name.startswith(only):
             continue
         progress(f"comparing {name} with PyTorch")
-        graph, _ = _streamed(case, release, release.models)
         path = folder / f"gate_{name}.onnx"
         try:
-            point(graph, where, weights=WEIGHTS)
+            if graphs is not None and smaller == geometry:
+                graph = graphs[name]
+            else:
+                graph, _ = _streamed(case, release, release.models)
+                point(graph, where, weights=WEIGHTS)
             save_graphs({path.stem: graph}, folder)
-            expected = _in_pytorch(case, names, folder / WEIGHTS, release)
+            in_precision(release.models, "fp32")
+            expected = _in_pytorch(case, release.models, folder / WEIGHTS, release)
             for runtime in runtimes:
-                found = differences(path, case.inputs, expected, runtimes=(runtime,))[runtime]
-                worst[f"{name}/{runtime}"] = max(found.values())
+                found = differences(
+                    path, case.inputs, expected, runtimes=(runtime,), optimised=not lean
+                )
+                worst[f"{name}/{runtime}"] = max(found[runtime].values())
                 gc.collect()
         finally:
+            in_precision(release.models, precision)
             path.unlink(missing_ok=True)
     bad = {key: error for key, error in worst.items() if not error <= TOLERANCES[precision]}
     if bad:
@@ -215,41 +229,56 @@ def _names(models: Models) -> dict[int, str]:
 
 
 @torch.inference_mode()
-def _in_pytorch(
-    case: Case, names: Mapping[int, str], path: Path, release: Release
-) -> dict[str, torch.Tensor]:
+def _in_pytorch(case: Case, models: Models, path: Path, release: Release) -> Tensors:
     """The case's outputs in fp32, with weights read back from the bundle's file.
 
-    Weights too small to lie there are read from where they came from, and those no graph reads.
+    Each module reads its own when it is called and forgets them, so that they need no memory
+    together. Those that don't lie in the file, as they are small, are read where they come from.
     """
     from safetensors import safe_open
 
-    with safe_open(path, framework="pt") as stored:
+    names = _names(models)
+    with safe_open(path, framework="pt") as stored, ExitStack() as hooks:
         keys = set(stored.keys())
 
         def read(name: str) -> torch.Tensor:
             if name in keys:
-                return stored.get_tensor(name)
+                return stored.get_tensor(name).float()
             if f"{name}.T" in keys:
-                return stored.get_tensor(f"{name}.T").T
-            return release.sources[name].half(name)
+                return stored.get_tensor(f"{name}.T").T.float()
+            return release.sources[name].half(name).float()
 
-        # The module is on the meta device, and others share its parts: lend it the values.
-        held = [
-            (kind, leaf, value)
-            for module in case.module.modules()
-            for kind in (module._parameters, module._buffers)
-            for leaf, value in kind.items()
-            if value is not None and value.is_meta
-        ]
-        try:
-            for kind, leaf, value in held:
-                kind[leaf] = read(names[id(value)]).float().contiguous()
-            return case.expected()
-        finally:
-            for kind, leaf, value in held:
-                kind[leaf] = value
-            gc.collect()
+        for module in case.module.modules():
+            _lend(module, names, read, hooks)
+        return case.expected()
+
+
+def _lend(
+    module: nn.Module,
+    names: Mapping[int, str],
+    read: Callable[[str], torch.Tensor],
+    hooks: ExitStack,
+) -> None:
+    """Give a module on the meta device its own weights for as long as it is called."""
+    held = [
+        (kind, leaf, value)
+        for kind in (module._parameters, module._buffers)
+        for leaf, value in kind.items()
+        if value is not None and value.is_meta
+    ]
+
+    def fetch(*_: Any) -> None:
+        for kind, leaf, value in held:
+            kind[leaf] = read(names[id(value)])
+
+    def forget(*_: Any) -> None:
+        for kind, leaf, value in held:
+            kind[leaf] = value
+
+    if held:
+        hooks.callback(forget)
+        hooks.callback(module.register_forward_pre_hook(fetch).remove)
+        hooks.callback(module.register_forward_hook(forget, always_call=True).remove)
 
 
 def _held(array: np.ndarray[Any, Any]) -> Weight:

@@ -51,24 +51,31 @@ def differences(
     outputs: Mapping[str, Tensor],
     *,
     runtimes: Collection[str] = ("onnxruntime", "openvino"),
+    optimised: bool = True,
 ) -> dict[str, dict[str, float]]:
-    """By runtime and output, the largest error over the output's range, in fp32."""
+    """By runtime and output, the largest error over the output's range, in fp32.
+
+    Without `optimised` ONNX Runtime leaves the graph as it is.
+    """
     arrays = {name: value.numpy() for name, value in inputs.items()}
     wanted = {name: value.numpy() for name, value in outputs.items()}
     run = {"onnxruntime": _onnxruntime, "openvino": _openvino}
-    found = {runtime: run[runtime](path, arrays, list(wanted)) for runtime in runtimes}
+    found = {runtime: run[runtime](path, arrays, list(wanted), optimised) for runtime in runtimes}
     return {
         runtime: {name: _error(values[name], wanted[name]) for name in wanted}
         for runtime, values in found.items()
     }
 
 
-def _onnxruntime(path: Path, inputs: Arrays, outputs: list[str]) -> Arrays:
+def _onnxruntime(path: Path, inputs: Arrays, outputs: list[str], optimised: bool) -> Arrays:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others work too
+    if not optimised:
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_DISABLE_ALL
     options.log_severity_level = 3  # it warns of every fp16 operator it computes in fp32
     session = onnxruntime.InferenceSession(
         path, sess_options=options, providers=["CPUExecutionProvider"]
@@ -82,7 +89,7 @@ def _onnxruntime(path: Path, inputs: Arrays, outputs: list[str]) -> Arrays:
     return dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
 
-def _openvino(path: Path, inputs: Arrays, outputs: list[str]) -> Arrays:
+def _openvino(path: Path, inputs: Arrays, outputs: list[str], _: bool) -> Arrays:
     import openvino
 
     hint = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": THREADS}

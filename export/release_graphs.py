@@ -132,7 +132,9 @@ def release_cases(models: Models, geometry: Geometry) -> dict[str, Case]:
 
 
 def reduced(geometry: Geometry, *, side_px: int, frames: int) -> Geometry:
-    """The same at a size that can be run where no accelerator is; never larger."""
+    """At most so large, which can be run where no accelerator is; the same if it is already."""
+    if geometry.side_px <= side_px and max(geometry.frames, geometry.decoder_frames) <= frames:
+        return geometry
     frames = min(frames, geometry.frames)
     return replace(
         geometry,

@@ -195,11 +195,12 @@ class _ShapesOnly(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        if func.is_view or not self._aside.submit(_large, tensors).result():
+        if func.is_view:
             return func(*args, **kwargs)
-        if func._schema.is_mutable:
-            raise ValueError(f"{func}: changes its operand, which cannot be traced without values")
-        leaves, spec = self._aside.submit(_shapes, func, args, kwargs).result()
+        found = self._aside.submit(_shapes, func, args, kwargs, tensors).result()
+        if found is None:
+            return func(*args, **kwargs)
+        leaves, spec = found
         return tree_unflatten(
             [self._scratch.tensor(leaf) if isinstance(leaf, _Shape) else leaf for leaf in leaves],
             spec,
@@ -238,12 +239,14 @@ class _Scratch:
         return empty.set_(self._storage, 0, shape.size, shape.stride)
 
 
-def _large(tensors: list[Tensor]) -> bool:
-    return any(value.numel() > COMPUTED_ELEMENTS_MAX for value in tensors)
-
-
-def _shapes(func: Any, args: Any, kwargs: Any) -> tuple[list[Any], Any]:
-    """What `func` gives, worked out on the meta device."""
+def _shapes(
+    func: Any, args: Any, kwargs: Any, operands: list[Tensor]
+) -> tuple[list[Any], Any] | None:
+    """What `func` gives, worked out on the meta device; None where it is cheap to compute."""
+    if all(value.numel() <= COMPUTED_ELEMENTS_MAX for value in operands):
+        return None
+    if func._schema.is_mutable:
+        raise ValueError(f"{func}: changes its operand, which cannot be traced without values")
 
     def meta(value: Any) -> Any:
         if isinstance(value, torch.device):

@@ -105,10 +105,7 @@ def test_the_bundle_opens_and_says_what_it_is(bundle):
 def test_every_graph_was_compared_with_pytorch(bundle):
     provenance = json.loads((bundle / "bundle.json").read_text())["provenance"]
     compared = {name.partition("/")[0] for name in provenance["parity"]}
-    assert compared == (GRAPHS - {"denoiser_nocfg_3", "denoiser_3"}) | {
-        "denoiser_3",
-        "denoiser_nocfg_3",
-    }
+    assert compared == GRAPHS
     assert max(provenance["parity"].values()) <= 1e-4
     assert set(provenance["release"]) == {
         "diffusion.unet",
@@ -153,17 +150,10 @@ def test_every_weight_is_stored_once_in_half_precision(bundle, release):
     assert both == []
 
 
-def test_half_precision_computes_in_it_and_scales_in_full(release, tmp_path, monkeypatch):
-    cases = convert_gas.release_cases
-
-    def one(models, geometry):
-        return {k: v for k, v in cases(models, geometry).items() if k.startswith("denoiser_nocfg")}
-
-    monkeypatch.setattr(convert_gas, "release_cases", one)
+def test_half_precision_computes_in_it_and_scales_in_full(release):
     models = convert_gas.in_precision(open_files(release / "svd", release / "gas").models, "fp16")
-    names = convert_gas._names(models)
-    (case,) = one(models, GEOMETRY).values()
-    graph = convert_gas.trace(case, names)
+    case = convert_gas.release_cases(models, GEOMETRY)["denoiser_nocfg_3"]
+    graph = convert_gas.trace(case, convert_gas._names(models))
     inferred = onnx.shape_inference.infer_shapes(graph, check_type=True, strict_mode=True)
     types = {v.name: v.type.tensor_type.elem_type for v in inferred.graph.value_info}
     half = onnx.TensorProto.FLOAT16
@@ -247,29 +237,36 @@ def test_another_models_configuration_is_refused(file, change, message, files):
         open_files(files / "svd", files / "gas")
 
 
-@pytest.mark.parametrize(("value", "told"), [(1e6, r"holds 1e\+06"), (float("nan"), "holds nan")])
-def test_weights_that_fp16_cannot_store_are_named_and_nothing_is_installed(
-    value, told, files, tmp_path
-):
-    state = torch.load(files / "gas" / "unet.pth", weights_only=True)
-    state["mid_block.resnets.0.spatial_res_block.conv1.weight"][0, 0, 0, 0] = value
-    torch.save(state, files / "gas" / "unet.pth")
-    out = tmp_path / "bundles" / "gas-svd"
-    with pytest.raises(ValueError, match=rf"diffusion\.unet\.mid_block\S+conv1\.weight: {told}"):
-        run(files, out)
-    assert list(out.parent.iterdir()) == []
-
-
-def test_a_graph_that_differs_is_not_installed(release, tmp_path, monkeypatch):
+@pytest.fixture
+def _one_graph(monkeypatch):
+    """Only the conditioner is traced: what comes after it is the same for all."""
     cases = convert_gas.release_cases
     monkeypatch.setattr(
         convert_gas,
         "release_cases",
-        lambda models, geometry: {"image_encoder": cases(models, geometry)["image_encoder"]},
+        lambda models, geometry: {"conditioner": cases(models, geometry)["conditioner"]},
     )
+
+
+@pytest.mark.usefixtures("_one_graph")
+@pytest.mark.parametrize(("value", "told"), [(1e6, r"holds 1e\+06"), (float("nan"), "holds nan")])
+def test_weights_that_fp16_cannot_store_are_named_and_nothing_is_installed(
+    value, told, files, tmp_path
+):
+    state = torch.load(files / "gas" / "nerf_net.pth", weights_only=True)
+    state["conv_layers.4.weight"][0, 0, 0, 0] = value
+    torch.save(state, files / "gas" / "nerf_net.pth")
+    out = tmp_path / "bundles" / "gas-svd"
+    with pytest.raises(ValueError, match=rf"diffusion\.nerf_net\.conv_layers\.4\.weight: {told}"):
+        run(files, out)
+    assert list(out.parent.iterdir()) == []
+
+
+@pytest.mark.usefixtures("_one_graph")
+def test_a_graph_that_differs_is_not_installed(release, tmp_path, monkeypatch):
     monkeypatch.setattr(convert_gas, "TOLERANCES", {"fp32": 1e-12})
     out = tmp_path / "bundles" / "gas-svd"
-    with pytest.raises(ValueError, match=r"image_encoder/onnxruntime by .*Nothing was installed"):
+    with pytest.raises(ValueError, match=r"conditioner/onnxruntime by .*Nothing was installed"):
         run(release, out)
     assert list(out.parent.iterdir()) == []
 
