@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from export import convert_gas
+from export.__main__ import main
 from export.convert_gas import convert
 from export.lint import lint, operators
 from export.onnx_files import INLINE_ELEMENTS
@@ -276,3 +277,8 @@ def test_impossible_geometries_are_refused(release, tmp_path):
         Geometry(frames=3, overlap=3)
     with pytest.raises(ValueError, match="stage 1 reads photos of 32 px"):
         run(release, tmp_path / "x", geometry=Geometry(side_px=40))
+
+
+def test_the_command_names_a_folder_that_is_no_checkout(tmp_path, capsys):
+    assert main(["convert-gas", str(tmp_path), str(tmp_path), "-o", str(tmp_path / "out")]) == 1
+    assert "give a diffusers checkout of SVD-XT 1.1" in capsys.readouterr().err

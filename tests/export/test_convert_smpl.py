@@ -18,6 +18,7 @@ import pytest
 import scipy.sparse
 
 from export import smpl_pickle
+from export.__main__ import main
 from export.convert_smpl import convert
 from gas_rt.body import BodyModel
 from gas_rt.body.skeleton import PARENTS
@@ -278,3 +279,13 @@ def test_an_array_must_hold_what_its_shape_says(tmp_path):
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(FileError, match="no such file"):
         convert(tmp_path / "model.pkl", tmp_path / "body.npz")
+
+
+def test_the_command_tells_what_it_wrote_and_what_it_refused(tmp_path, capsys):
+    (tmp_path / "model.pkl").write_bytes(dumped(smpl()))
+    arguments = ["convert-smpl", str(tmp_path / "model.pkl"), "-o", str(tmp_path / "body.npz")]
+    assert main(arguments) == 0
+    assert f'"vertices": {VERTICES}' in capsys.readouterr().out
+    (tmp_path / "model.pkl").write_bytes(b"")
+    assert main(arguments) == 1
+    assert capsys.readouterr().err.startswith("error: ")
