@@ -55,6 +55,44 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0 if report["ok"] else 3
 
 
+def _convert_gas(arguments: argparse.Namespace) -> int:
+    from export.convert_gas import convert
+    from export.release_graphs import Geometry
+
+    geometry = Geometry(
+        side_px=arguments.side,
+        frames=arguments.frames,
+        overlap=arguments.overlap,
+        decoder_frames=arguments.decoder_frames,
+        decoder_overlap=arguments.decoder_overlap,
+        steps=arguments.steps,
+    )
+    manifest = convert(
+        arguments.svd,
+        arguments.gas,
+        stage1=arguments.stage1,
+        body=arguments.body,
+        out=arguments.out,
+        geometry=geometry,
+        precision=arguments.precision,
+        **({"runtimes": ()} if arguments.no_gate else {}),
+        progress=_progress,
+    )
+    print(json.dumps(manifest["provenance"]["parity"], indent=1))
+    return 0
+
+
+def _convert_smpl(arguments: argparse.Namespace) -> int:
+    from export.convert_smpl import convert
+
+    print(json.dumps(convert(arguments.pickle, arguments.out), indent=1))
+    return 0
+
+
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _motions(arguments: argparse.Namespace) -> int:
     from gas_rt.body import MOTION_NAMES, procedural_motion
 
@@ -91,6 +129,13 @@ def _parser() -> argparse.ArgumentParser:
         help="levels where the steps start, 40,10,3,1 say, as many as were trained (as trained)",
     )
     _add_compare(verbs.add_parser("compare", help="a bundle's `parity` against PyTorch's"))
+    _add_convert_gas(
+        verbs.add_parser("convert-gas", help="the authors' weights of stage 2 to a bundle")
+    )
+    smpl = verbs.add_parser("convert-smpl", help="an original SMPL pickle to an .npz body")
+    smpl.add_argument("pickle", type=Path, help="the .pkl file; it is read, never executed")
+    smpl.add_argument("-o", "--out", type=Path, required=True, help="the .npz to write")
+    smpl.set_defaults(run=_convert_smpl)
     motions = verbs.add_parser("motions", help="write the bundled motions as AMASS npz files")
     motions.add_argument("-o", "--out", type=Path, required=True, help="the folder to write to")
     motions.add_argument("--frames", type=int, default=100)
@@ -110,6 +155,27 @@ def _levels(text: str) -> tuple[float, ...]:
 def _add_stage2(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("autoencoder", type=Path, help="the autoencoder's checkpoint")
     verb.add_argument("unet", type=Path, help="stage 2's checkpoint")
+
+
+def _add_convert_gas(verb: argparse.ArgumentParser) -> None:
+    root = Path(__file__).parents[1]
+    add = verb.add_argument
+    add("svd", type=Path, help="a diffusers checkout of SVD-XT 1.1")
+    add("gas", type=Path, help="the folder of unet.pth, pose_net.pth and nerf_net.pth")
+    add("-o", "--out", type=Path, required=True, help="the bundle's folder")
+    stage1 = root / "reference" / "checkpoints" / "stage1-mini.pt"
+    add("--stage1", type=Path, default=stage1, help="our checkpoint of the field")
+    body = root / "engines" / "gas-mini" / "body.npz"
+    add("--body", type=Path, default=body, help="the body stage 1 was trained on")
+    add("--side", type=int, default=512, help="of the pictures, in pixels")
+    add("--frames", type=int, default=20, help="of a window")
+    add("--overlap", type=int, default=6, help="frames that windows share")
+    add("--decoder-frames", type=int, default=20, help="of one call of the decoder")
+    add("--decoder-overlap", type=int, default=6, help="frames that its calls share")
+    add("--steps", type=int, default=25, help="of denoising")
+    add("--precision", choices=("fp16", "fp32"), default="fp16", help="of the UNet and the decoder")
+    add("--no-gate", action="store_true", help="don't compare the graphs with PyTorch")
+    verb.set_defaults(run=_convert_gas)
 
 
 def _add_compare(verb: argparse.ArgumentParser) -> None:

@@ -37,7 +37,17 @@ from reference.nerf import HumanNerf
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
 
-__all__ = ["BYTES_MAX", "GUIDANCE", "export_bundle", "export_checkpoints", "open_stage2"]
+__all__ = [
+    "BODY",
+    "BYTES_MAX",
+    "GUIDANCE",
+    "WEIGHTS",
+    "copy_kept",
+    "export_bundle",
+    "export_checkpoints",
+    "install",
+    "open_stage2",
+]
 
 WEIGHTS = "weights.safetensors"
 BODY = "body.npz"
@@ -141,7 +151,7 @@ def export_bundle(
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as temporary:
         folder = Path(temporary) / out.name
-        _copy_kept(out, folder)
+        copy_kept(out, folder)
         move_weights(graphs, folder, weights=WEIGHTS)
         shutil.copyfile(body_path, folder / BODY)
         worst = {name: float(f"{e:.1e}") for name, e in check_graphs(folder, cases).items()}
@@ -158,7 +168,7 @@ def export_bundle(
         (folder / MANIFEST).write_text(json.dumps(written, indent=1) + "\n")
         _check_size(folder)
         open_bundle(folder)
-        _install(folder, out)
+        install(folder, out)
     return written
 
 
@@ -180,7 +190,8 @@ def _generated(path: Path, folder: Path) -> bool:
     return top and (path.suffix == ".onnx" or path.name in (WEIGHTS, MANIFEST, CARD, BODY))
 
 
-def _copy_kept(out: Path, folder: Path) -> None:
+def copy_kept(out: Path, folder: Path) -> None:
+    """Begin a bundle's new `folder` with what `out` holds that no export writes."""
     folder.mkdir()
     for path in sorted(out.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(out).parts)
@@ -202,7 +213,7 @@ def _check_size(folder: Path) -> None:
         )
 
 
-def _install(folder: Path, out: Path) -> None:
+def install(folder: Path, out: Path) -> None:
     """Put the files in their places, bundle.json last.
 
     Killed in between, the old bundle.json names hashes that the new files don't have, so the

@@ -37,6 +37,7 @@ def manifest(
     policies: list[str],
     config: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    license: str = LICENSE,
 ) -> dict[str, Any]:
     """bundle.json of the files in `folder`."""
     files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
@@ -44,7 +45,7 @@ def manifest(
         "schema_version": SCHEMA_VERSION,
         "name": name,
         "version": VERSION,
-        "license": LICENSE,
+        "license": license,
         "files": {p.relative_to(folder).as_posix(): file_entry(p) for p in files},
         "graphs": dict(graphs),
         "body": body,
@@ -56,8 +57,9 @@ def manifest(
 
 def file_entry(path: Path) -> dict[str, Any]:
     """Size and SHA-256 of a file, as bundle.json lists them."""
-    data = path.read_bytes()
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    return {"sha256": digest.hexdigest(), "bytes": path.stat().st_size}
 
 
 def describe(name: str, graph: onnx.ModelProto) -> dict[str, Any]:

@@ -12,10 +12,18 @@ from export.onnx_files import INLINE_ELEMENTS, Case
 from gas_rt.diffusion import SIGMA_MAX, SIGMA_MIN
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.model import DOWNSAMPLING
+from reference.autoencoder.svd import SvdAutoencoder
 from reference.diffusion.denoiser import Denoiser, DenoiserStep
 from reference.diffusion.picture import PictureDecoder
 
-__all__ = ["Stage2", "diffusion_cases", "rounded_to_half"]
+__all__ = [
+    "ConditionerGraph",
+    "Stage2",
+    "VaeEncoderGraph",
+    "diffusion_cases",
+    "rounded_to_half",
+    "step_case",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +89,7 @@ class ImageEncoderGraph(nn.Module):
 class VaeEncoderGraph(nn.Module):
     """Picture [1, 3, S, S] in [-1, 1] → latents [1, C, h, w], normalised, unscaled."""
 
-    def __init__(self, autoencoder: Autoencoder) -> None:
+    def __init__(self, autoencoder: Autoencoder | SvdAutoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
@@ -92,7 +100,7 @@ class VaeEncoderGraph(nn.Module):
 class ConditionerGraph(nn.Module):
     """A frame's conditions → what the UNet adds, and what is added to what it generates."""
 
-    def __init__(self, denoiser: Denoiser, autoencoder: Autoencoder) -> None:
+    def __init__(self, denoiser: Denoiser, autoencoder: Autoencoder | SvdAutoencoder) -> None:
         super().__init__()
         self.denoiser, self.autoencoder = denoiser, autoencoder
 
@@ -156,7 +164,7 @@ def diffusion_cases(stage: Stage2, *, side_px: int) -> dict[str, Case]:
         conditioned,
         ("condition", "base") if has_base else ("condition",),
     )
-    latents = torch.randn(1, *_latent_shape(stage, side_px), generator=generator)
+    latents = torch.randn(1, *_latent_shape(stage.denoiser, side_px), generator=generator)
     decoded = {"latents": latents}
     if has_base:
         decoded |= {"base": conditioner.expected()["base"], "render": conditioned["render"]}
@@ -175,22 +183,22 @@ def diffusion_cases(stage: Stage2, *, side_px: int) -> dict[str, Case]:
         (f"_{stage.parity_frames}", stage.parity_frames),
     ):
         for name, guided in (("denoiser", True), ("denoiser_nocfg", False)):
-            cases[name + suffix] = _step_case(
-                stage, frames, guided=guided, side_px=side_px, generator=generator
+            cases[name + suffix] = step_case(
+                stage.denoiser, frames, guided=guided, side_px=side_px, generator=generator
             )
     return cases
 
 
-def _latent_shape(stage: Stage2, side_px: int) -> tuple[int, int, int]:
+def _latent_shape(denoiser: Denoiser, side_px: int) -> tuple[int, int, int]:
     side = side_px // DOWNSAMPLING
-    return stage.denoiser.config.unet.latent_channels, side, side
+    return denoiser.config.unet.latent_channels, side, side
 
 
-def _step_case(
-    stage: Stage2, frames: int, *, guided: bool, side_px: int, generator: torch.Generator
+def step_case(
+    denoiser: Denoiser, frames: int, *, guided: bool, side_px: int, generator: torch.Generator
 ) -> Case:
     """One denoising step of a window, at noise levels from clean to the release's highest."""
-    unet, shape = stage.denoiser.config.unet, _latent_shape(stage, side_px)
+    unet, shape = denoiser.config.unet, _latent_shape(denoiser, side_px)
     sigma = torch.logspace(0, 1, frames, base=SIGMA_MAX / SIGMA_MIN) * SIGMA_MIN
     x = (
         torch.randn(frames, *shape, generator=generator)
@@ -208,4 +216,4 @@ def _step_case(
     if guided:
         inputs["guidance"] = 1 + torch.rand(frames, generator=generator)
     assert tuple(inputs)[: len(DenoiserStep.INPUTS)] == DenoiserStep.INPUTS
-    return Case(DenoiserStep(stage.denoiser, guided=guided), inputs, DenoiserStep.OUTPUTS)
+    return Case(DenoiserStep(denoiser, guided=guided), inputs, DenoiserStep.OUTPUTS)

@@ -1,6 +1,7 @@
 """Arithmetic on shapes, done once: tracing writes it into the graph though every shape is static.
 
-Only integers are folded. Numbers that came from weights stay as the model computes them.
+Only integers are folded, unless asked: numbers that came from weights stay as the model computes
+them. Of a graph whose weights are its inputs, floats follow from constants alone.
 """
 
 from __future__ import annotations
@@ -20,11 +21,17 @@ FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOU
 Known = dict[str, NDArray[Any]]
 
 
-def fold_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with integers that depend on static shapes alone as constants."""
+def fold_shapes(
+    model: onnx.ModelProto, *, floats: bool = False, elements: int = ELEMENTS_MAX
+) -> onnx.ModelProto:
+    """The same graph with integers that depend on static shapes alone as constants.
+
+    With `floats`, other numbers that depend on no input too; `elements` is the largest value.
+    """
+    kinds = "iubf" if floats else "iub"
     while True:
         inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
-        known = _known(inferred)
+        known = _known(inferred, kinds, elements)
         folded = {
             name: known[name]
             for node in model.graph.node
@@ -38,8 +45,8 @@ def fold_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _known(model: onnx.ModelProto) -> Known:
-    """Every small integer tensor whose value follows from constants and shapes."""
+def _known(model: onnx.ModelProto, kinds: str, elements: int) -> Known:
+    """Every small tensor of such `kinds` whose value follows from constants and shapes."""
     graph = model.graph
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -51,7 +58,7 @@ def _known(model: onnx.ModelProto) -> Known:
     known: Known = {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in graph.initializer
-        if _small(tensor.dims, tensor.data_type)
+        if ("f" in kinds or tensor.data_type not in FLOATS) and _size(tensor.dims) <= elements
     }
     for node in graph.node:
         if node.op_type == "Shape" and node.input[0] in shapes:
@@ -59,12 +66,16 @@ def _known(model: onnx.ModelProto) -> Known:
             known[node.output[0]] = np.array(shapes[node.input[0]][start:end], np.int64)
         elif all(name in known or not name for name in node.input):
             found = _evaluate(node, known, model)
-            known |= {k: v for k, v in found.items() if v.dtype.kind in "iub"}
+            known |= {
+                k: v for k, v in found.items() if v.dtype.kind in kinds and v.size <= elements
+            }
     return known
 
 
 def _evaluate(node: onnx.NodeProto, known: Known, model: onnx.ModelProto) -> Known:
-    """The node's outputs, where they are small."""
+    """The node's outputs."""
+    if node.op_type == "Constant" and node.attribute[0].name == "value":
+        return {node.output[0]: numpy_helper.to_array(node.attribute[0].t)}
     given = {name: known[name] for name in node.input if name}
     function = onnx.helper.make_graph(
         [node],
@@ -74,8 +85,7 @@ def _evaluate(node: onnx.NodeProto, known: Known, model: onnx.ModelProto) -> Kno
     )
     one = onnx.helper.make_model(function, opset_imports=model.opset_import)
     values = ReferenceEvaluator(one).run(None, given)
-    arrays = {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
-    return {name: value for name, value in arrays.items() if value.size <= ELEMENTS_MAX}
+    return {name: np.asarray(value) for name, value in zip(node.output, values, strict=True)}
 
 
 def _replace(model: onnx.ModelProto, folded: Known) -> None:
@@ -124,8 +134,8 @@ def _share_constants(model: onnx.ModelProto) -> None:
     model.graph.node.extend(nodes)
 
 
-def _small(dims: Any, data_type: int) -> bool:
-    return data_type not in FLOATS and int(np.prod(dims)) <= ELEMENTS_MAX
+def _size(dims: Any) -> int:
+    return int(np.prod(dims))
 
 
 def _type(array: NDArray[Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from export.onnx_files import Case
@@ -23,16 +24,21 @@ Inputs = dict[str, Tensor]
 
 
 class EncoderGraph(nn.Module):
-    """One photo's features, without a batch axis where the field wants none."""
+    """One photo's features, without a batch axis where the field wants none.
 
-    def __init__(self, nerf: HumanNerf) -> None:
+    A photo that is `shrink` times as wide as what the model was trained on is averaged down.
+    """
+
+    def __init__(self, nerf: HumanNerf, *, shrink: int = 1) -> None:
         super().__init__()
-        self.nerf = nerf
+        self.nerf, self.shrink = nerf, shrink
 
     def forward(
         self, image: Tensor, vertex_uv: Tensor, vertex_visible: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See `HumanNerf.encode`."""
+        if self.shrink > 1:
+            image = F.avg_pool2d(image, self.shrink)
         person = self.nerf.encode(image, vertex_uv[None], vertex_visible[None])
         return person.planes[0], person.image, person.vertex[0]
 
@@ -51,16 +57,28 @@ class FieldGraph(nn.Module):
 
 
 @torch.inference_mode()
-def nerf_cases(nerf: HumanNerf, *, points: int = FIELD_POINTS) -> dict[str, Case]:
-    """The graphs, with random inputs; the field's `points` are those of one call."""
+def nerf_cases(
+    nerf: HumanNerf, *, points: int = FIELD_POINTS, side_px: int | None = None
+) -> dict[str, Case]:
+    """The graphs, with random inputs; the field's `points` are those of one call.
+
+    `side_px` is the photo's, a multiple of what the model was trained on, which is the default.
+    """
+    trained = nerf.config.resolution
+    side = side_px or trained
+    if side % trained:
+        raise ValueError(
+            f"side: stage 1 reads photos of {trained} px, and of multiples; got {side} px"
+        )
     generator = torch.Generator().manual_seed(0)
-    encoder = Case(EncoderGraph(nerf), _encoder_inputs(nerf, generator), ENCODER_OUTPUTS)
+    graph = EncoderGraph(nerf, shrink=side // trained)
+    encoder = Case(graph, _encoder_inputs(nerf, side, generator), ENCODER_OUTPUTS)
     queries = _field_inputs(nerf, encoder.expected(), points, generator)
     return {"nerf_encoder": encoder, "nerf_field": Case(FieldGraph(nerf), queries, FIELD_OUTPUTS)}
 
 
-def _encoder_inputs(nerf: HumanNerf, generator: torch.Generator) -> Inputs:
-    side, count = nerf.config.resolution, len(nerf.place)
+def _encoder_inputs(nerf: HumanNerf, side: int, generator: torch.Generator) -> Inputs:
+    count = len(nerf.place)
     return {
         "image": torch.rand(1, 4, side, side, generator=generator),
         "vertex_uv": torch.rand(count, 2, generator=generator) * 2 - 1,
@@ -86,15 +104,20 @@ def _field_inputs(
 
 
 def nerf_config(
-    nerf: HumanNerf, graphs: dict[str, Any], *, camera_ranges: dict[str, list[float]]
+    nerf: HumanNerf,
+    graphs: dict[str, Any],
+    *,
+    camera_ranges: dict[str, list[float]],
+    side_px: int | None = None,
 ) -> dict[str, Any]:
     """What the runtime must know of stage 1; `graphs` as bundle.json describes them."""
+    side = side_px or nerf.config.resolution
     config = nerf.config
     vertices = nerf.field.table[:, :3].numpy()
     reach = config.shell_radius_m + CANONICAL_MARGIN_M
     encoder = graphs["nerf_encoder"]["outputs"]
     return {
-        "resolution": config.resolution,
+        "resolution": side,
         "shell_radius_m": config.shell_radius_m,
         "canonical_box_m": {
             "lo": [round(float(v), 4) for v in vertices.min(0) - reach],
@@ -105,7 +128,7 @@ def nerf_config(
         **{f"{name}_shape": encoder[name]["shape"] for name in ENCODER_OUTPUTS},
         "field_points": graphs["nerf_field"]["inputs"]["vertex_id"]["shape"][0],
         "photo": {
-            "side_px": config.resolution,
+            "side_px": side,
             "background": "black",
             "visible_depth_tolerance_m": VISIBLE_TOLERANCE_M,
         },

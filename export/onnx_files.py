@@ -25,7 +25,19 @@ from safetensors.numpy import save_file
 
 from export.fold import fold_shapes
 
-__all__ = ["INLINE_ELEMENTS", "Case", "export_graph", "halve", "move_weights", "weight_names"]
+__all__ = [
+    "INLINE_ELEMENTS",
+    "OPSET",
+    "Case",
+    "export_graph",
+    "gather",
+    "halve",
+    "locate",
+    "move_weights",
+    "places_in",
+    "save_graphs",
+    "weight_names",
+]
 
 OPSET = 18
 # Shapes, axes and scalars stay in the graph: runtimes fold them before they map the weights.
@@ -122,6 +134,22 @@ def halve(graph: onnx.ModelProto, names: Mapping[bytes, str]) -> None:
 
 def move_weights(graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: str) -> None:
     """Write each graph as FOLDER/NAME.onnx, all their weights as one safetensors file."""
+    tensors, moved = gather(graphs)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / weights
+    # One entry only: the writer orders several at random, and a bundle's bytes are hashed.
+    save_file(tensors, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # the writer leaves it to its owner alone; a bundle is for everybody
+    places = places_in(path)
+    for tensor, key in moved:
+        locate(tensor, places[key], weights=weights)
+    save_graphs(graphs, folder)
+
+
+def gather(
+    graphs: Mapping[str, onnx.ModelProto],
+) -> tuple[dict[str, NDArray[Any]], list[tuple[TensorProto, str]]]:
+    """The weights inside of graphs, each once by a key, and which initialisers hold which."""
     tensors: dict[str, NDArray[Any]] = {}
     keys: dict[bytes, str] = {}
     moved: list[tuple[TensorProto, str]] = []
@@ -135,22 +163,21 @@ def move_weights(graphs: dict[str, onnx.ModelProto], folder: Path, *, weights: s
                 keys[digest] = _key(tensors, name, tensor.name)
                 tensors[keys[digest]] = array
             moved.append((tensor, keys[digest]))
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / weights
-    # One entry only: the writer orders several at random, and a bundle's bytes are hashed.
-    save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # the writer leaves it to its owner alone; a bundle is for everybody
-    places = _places(path)
-    for tensor, key in moved:
-        offset, length = places[key]
-        tensor.ClearField("raw_data")
-        tensor.ClearField("float_data")
-        tensor.ClearField("int64_data")
-        tensor.ClearField("int32_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        for field, value in (("location", weights), ("offset", offset), ("length", length)):
-            entry = tensor.external_data.add()
-            entry.key, entry.value = field, str(value)
+    return tensors, moved
+
+
+def locate(tensor: TensorProto, place: tuple[int, int], *, weights: str) -> None:
+    """Make an initialiser say that its values are in the file `weights`, from byte, so many."""
+    for field in ("raw_data", "float_data", "int64_data", "int32_data", "external_data"):
+        tensor.ClearField(field)
+    tensor.data_location = TensorProto.EXTERNAL
+    for field, value in (("location", weights), ("offset", place[0]), ("length", place[1])):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = field, str(value)
+
+
+def save_graphs(graphs: Mapping[str, onnx.ModelProto], folder: Path) -> None:
+    """Write each graph as FOLDER/NAME.onnx."""
     for name, graph in graphs.items():
         (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
 
@@ -170,7 +197,7 @@ def _digest(array: NDArray[Any]) -> bytes:
     return hashlib.sha256(array.dtype.str.encode() + values).digest()
 
 
-def _places(path: Path) -> dict[str, tuple[int, int]]:
+def places_in(path: Path) -> dict[str, tuple[int, int]]:
     """Byte offset and length of each tensor in a safetensors file."""
     with path.open("rb") as stream:
         (size,) = struct.unpack("<Q", stream.read(8))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ __all__ = ["TOLERANCE", "check_graphs", "differences"]
 # Of an output's largest magnitude, in fp32 with the weights as stored: fp32 sums in another order.
 TOLERANCE = 1e-4
 THREADS = 2
+Arrays = dict[str, NDArray[Any]]
 
 
 def check_graphs(folder: Path, cases: Mapping[str, Case]) -> dict[str, float]:
@@ -45,32 +46,55 @@ def check_graphs(folder: Path, cases: Mapping[str, Case]) -> dict[str, float]:
 
 
 def differences(
-    path: Path, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]
+    path: Path,
+    inputs: Mapping[str, Tensor],
+    outputs: Mapping[str, Tensor],
+    *,
+    runtimes: Collection[str] = ("onnxruntime", "openvino"),
+    optimised: bool = True,
 ) -> dict[str, dict[str, float]]:
-    """By runtime and output, the largest error over the output's range, in fp32."""
-    import onnxruntime
-    import openvino
+    """By runtime and output, the largest error over the output's range, in fp32.
 
+    Without `optimised` ONNX Runtime leaves the graph as it is.
+    """
     arrays = {name: value.numpy() for name, value in inputs.items()}
     wanted = {name: value.numpy() for name, value in outputs.items()}
+    run = {"onnxruntime": _onnxruntime, "openvino": _openvino}
+    found = {runtime: run[runtime](path, arrays, list(wanted), optimised) for runtime in runtimes}
+    return {
+        runtime: {name: _error(values[name], wanted[name]) for name in wanted}
+        for runtime, values in found.items()
+    }
+
+
+def _onnxruntime(path: Path, inputs: Arrays, outputs: list[str], optimised: bool) -> Arrays:
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # others work too
+    if not optimised:
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = levels.ORT_DISABLE_ALL
+    options.log_severity_level = 3  # it warns of every fp16 operator it computes in fp32
     session = onnxruntime.InferenceSession(
         path, sess_options=options, providers=["CPUExecutionProvider"]
     )
     known = {entry.name for entry in session.get_inputs()}
-    if lost := set(arrays) - known:
+    if lost := set(inputs) - known:
         raise ValueError(
             f"graph {path.stem}: tracing dropped the inputs {sorted(lost)}, which nothing reads; "
             "give weights that use them"
         )
-    found = dict(zip(wanted, session.run(list(wanted), arrays), strict=True))
+    return dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+
+def _openvino(path: Path, inputs: Arrays, outputs: list[str], _: bool) -> Arrays:
+    import openvino
+
     hint = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": THREADS}
-    result = openvino.Core().compile_model(path, "CPU", hint)(arrays)
-    return {
-        "onnxruntime": {name: _error(found[name], value) for name, value in wanted.items()},
-        "openvino": {name: _error(result[name], value) for name, value in wanted.items()},
-    }
+    result = openvino.Core().compile_model(path, "CPU", hint)(inputs)
+    return {name: np.array(result[name]) for name in outputs}
 
 
 def _error(found: NDArray[Any], wanted: NDArray[Any]) -> float:

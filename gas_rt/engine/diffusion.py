@@ -87,6 +87,8 @@ class DiffusionConfig:
         they have beyond the field render's, divided by this, and the decoder adds it to the render.
     latent_scale : latents are multiplied by this before either.
     context_gain : what a stream's finished latents are multiplied by where they become context.
+    decoder_frames, decoder_overlap : frames of one call of the decoder, 1 if it has no layers
+        along time, and how many neighbouring calls share.
     profiles, policies : by name.
     default_policy, default_steps : what a session uses that names neither.
     """
@@ -102,6 +104,8 @@ class DiffusionConfig:
     default_steps: int
     guidance: Guidance
     context_gain: float = 1.0
+    decoder_frames: int = 1
+    decoder_overlap: int = 0
 
     def steps(self, policy: str) -> tuple[int, ...]:
         """The numbers of steps `policy` can take, fewest first."""
@@ -139,6 +143,7 @@ def read_diffusion(reader: JsonReader) -> DiffusionConfig:
     policies = {name: _policy(policies_at.at(name), name, profiles) for name in policies_at.value}
     default, guidance = reader.at("default"), reader.at("guidance")
     residual = reader.value.get("residual_std", 0)
+    decoder_frames, decoder_overlap = _decoder(reader)
     config = DiffusionConfig(
         latent_shape=(int(shape[0]), int(shape[1]), int(shape[2])),
         embedding_channels=reader.integer("embedding_channels", high=1 << 16),
@@ -158,6 +163,8 @@ def read_diffusion(reader: JsonReader) -> DiffusionConfig:
         context_gain=(
             reader.number("context_gain", low=0, high=1) if "context_gain" in reader.value else 1.0
         ),
+        decoder_frames=decoder_frames,
+        decoder_overlap=decoder_overlap,
     )
     usual = config.policies.get(config.default_policy)
     if usual is None or config.default_steps not in usual.schedules:
@@ -166,6 +173,20 @@ def read_diffusion(reader: JsonReader) -> DiffusionConfig:
             "is not among 'policies'; export the bundle again"
         )
     return config
+
+
+def _decoder(reader: JsonReader) -> tuple[int, int]:
+    """Frames of the decoder's calls, and how many they share."""
+    if "decoder" not in reader.value:
+        return 1, 0
+    decoder = reader.at("decoder")
+    frames = decoder.integer("frames", low=1, high=FRAMES_MAX)
+    if frames > 1 and reader.value.get("residual_std") is not None:
+        raise BundleError(
+            f"{decoder.where}: takes {frames} frames, and latents that are centred on the field's "
+            "are decoded one at a time; export the bundle again"
+        )
+    return frames, decoder.integer("overlap", low=0, high=frames - 1)
 
 
 def _profile(reader: JsonReader) -> Profile:
@@ -284,7 +305,9 @@ def _graph_shapes(
     yield "vae_encoder", ({"picture": picture}, {"latents": latents})
     conditions: Shapes = {"render": picture, "normals": picture}
     yield "conditioner", (conditions, {"condition": condition, **base})
-    yield "vae_decoder", ({"latents": latents, **base, **render}, {"picture": picture})
+    n = config.decoder_frames
+    decoded: Shapes = {"latents": (n, *config.latent_shape), **base, **render}
+    yield "vae_decoder", (decoded, {"picture": (n, *picture[1:])})
     for profile in {id(p.profile): p.profile for p in config.policies.values()}.values():
         f = profile.frames
         stepped = (f, *config.latent_shape)

@@ -21,7 +21,7 @@ from gas_rt.engine import BundleConfig, DiffusionConfig, Graph
 from gas_rt.errors import InputError
 from gas_rt.field.rig import Rig
 from gas_rt.stream.conditioning import Conditioner, Conditioning, ConditionStage, Render
-from gas_rt.stream.decoding import DecodeStage
+from gas_rt.stream.decoding import DecodeStage, WindowDecodeStage
 from gas_rt.stream.denoising import DenoiseStage, WindowDenoiser
 from gas_rt.stream.field_stages import BodyStage, FieldStage
 from gas_rt.stream.stages import Chain, Stage
@@ -126,7 +126,11 @@ def diffusion_stages(
     )
     # Two cores: what feeds the denoiser keeps up with it on one thread.
     feed = Chain([BodyStage(rig, threads=threads), ConditionStage(conditioner)])
-    return [feed, denoise, DecodeStage(graph("vae_decoder"))]
+    decoder, frames = graph("vae_decoder"), diffusion.decoder_frames
+    if frames == 1:
+        return [feed, denoise, DecodeStage(decoder)]
+    decode = WindowDecodeStage(decoder, frames=frames, overlap=diffusion.decoder_overlap)
+    return [feed, denoise, decode]
 
 
 def _opened(
@@ -170,13 +174,13 @@ def _generated(diffusion: DiffusionConfig, avatar: Avatar, at_photo: Conditionin
 
 
 def frames_at_once(diffusion: DiffusionConfig, run: DiffusionRun) -> int:
-    """How many frames leave the denoiser together; `parity` gives them out as they are taken."""
+    """How many frames are made together; `parity` gives them out as they are taken."""
     if run.policy == "parity":
         return 1
     window = diffusion.schedule(run.policy, steps=run.steps).window
     if run.policy == "sequential" and not window.anchor:  # a stream begins with a whole window
-        return window.context + window.chunk
-    return window.chunk
+        return max(window.context + window.chunk, diffusion.decoder_frames)
+    return max(window.chunk, diffusion.decoder_frames)
 
 
 def diffusion_check(policy: str, *, on_late: OnLate) -> Callable[[Request, int], None]:

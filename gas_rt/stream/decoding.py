@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.denoising import Denoised
 from gas_rt.stream.stages import Job, Picture
 
-__all__ = ["DecodeStage", "joined_alpha"]
+__all__ = ["DecodeStage", "WindowDecodeStage", "joined_alpha"]
 
 # A generated background is black up to the decoder's noise. Below the first value a pixel shows
 # nothing, from the second on it is covered; of 255.
@@ -33,21 +34,12 @@ class DecodeStage:
         start = time.perf_counter_ns()
         denoised = job.payload
         assert isinstance(denoised, Denoised)
-        picture = _resized(
-            self._picture(denoised), job.request.camera.width, job.request.camera.height
-        )
-        return [job.after(self.name, picture, elapsed_ns=time.perf_counter_ns() - start)]
-
-    def _picture(self, denoised: Denoised) -> Picture:
-        field = denoised.conditioning
+        decoded = None
         if denoised.latent is not None:
-            out = self._graph.run(_inputs(denoised.latent, field))["picture"]  # [1, 3, S, S]
-            if np.isfinite(out).all():
-                rgb = as_bytes(np.ascontiguousarray((out[0].transpose(1, 2, 0) + 1) / 2))
-                alpha = joined_alpha(rgb, field.alpha)
-                return Picture(np.minimum(rgb, alpha[..., None]), alpha, "full")
-        # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
-        return Picture(field.rgb.copy(), field.alpha.copy(), "field")
+            inputs = _inputs(denoised.latent, denoised.conditioning)
+            decoded = self._graph.run(inputs)["picture"][0]  # [3, S, S]
+        picture = _picture(decoded, job)
+        return [job.after(self.name, picture, elapsed_ns=time.perf_counter_ns() - start)]
 
     def finish(self) -> list[Job]:
         """Nothing is held back."""
@@ -58,6 +50,89 @@ class DecodeStage:
 
     def close(self) -> None:
         """Nothing is owned."""
+
+
+class WindowDecodeStage:
+    """Decodes frames with their neighbours, for a decoder with layers along time.
+
+    The graph takes `frames` in a row; neighbouring calls share `overlap` of them, and a frame is
+    taken from the call in which it is farther from an edge, as `decode_spans` says. So frames
+    come out late, some of them together. One that has no latent ends a row, as a reset does.
+    """
+
+    name = "decode"
+
+    def __init__(self, graph: Graph, *, frames: int, overlap: int) -> None:
+        self._graph = graph
+        self._frames, self._overlap = frames, overlap
+        self.reset()
+
+    def process(self, job: Job) -> Iterator[Job | None]:
+        """The jobs that are pictures now."""
+        denoised = job.payload
+        assert isinstance(denoised, Denoised)
+        if denoised.latent is None:
+            yield from self.finish()
+            yield job.after(self.name, _picture(None, job), elapsed_ns=0)
+            return
+        self._row.append(job)
+        self._count += 1
+        if self._count == self._next:
+            # The later half of what two calls share is the next one's.
+            end = self._count - (self._overlap - self._overlap // 2)
+            self._next += self._frames - self._overlap
+            yield None
+            yield from self._decoded(end)
+
+    def finish(self) -> Iterator[Job | None]:
+        """What is still held, as the end of its row."""
+        if self._made < self._count:
+            yield None
+            yield from self._decoded(self._count)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin a new row."""
+        self._row: list[Job] = []  # the last of it, `frames` at most
+        self._count = self._made = 0  # frames of the row that came, and that were given out
+        self._next = self._frames  # how many must have come for the next call
+        self._called: tuple[int, F32] | None = None  # its last frame + 1, pictures [F, 3, S, S]
+
+    def close(self) -> None:
+        """Let go of the frames."""
+        self.reset()
+
+    def _decoded(self, end: int) -> Iterator[Job]:
+        """The row's frames up to `end` that were not given out yet."""
+        start = time.perf_counter_ns()
+        del self._row[: -self._frames]
+        first = self._count - len(self._row)
+        if self._called is None or self._called[0] != self._count:
+            latents = [job.payload.latent for job in self._row]
+            latents += [latents[-1]] * (self._frames - len(latents))
+            found = self._graph.run({"latents": np.stack(latents)})["picture"]
+            self._called = (self._count, found)
+        decoded = self._called[1]
+        done = self._row[self._made - first : end - first]
+        pictures = [_picture(decoded[self._made - first + k], job) for k, job in enumerate(done)]
+        self._made = end
+        elapsed_ns = (time.perf_counter_ns() - start) // max(len(done), 1)
+        for job, picture in zip(done, pictures, strict=True):
+            yield job.after(self.name, picture, elapsed_ns=elapsed_ns)
+
+
+def _picture(decoded: F32 | None, job: Job) -> Picture:
+    """[3, S, S] at the request's size; the field's picture where there is none or no number."""
+    field: Conditioning = job.payload.conditioning
+    if decoded is not None and np.isfinite(decoded).all():
+        rgb = as_bytes(np.ascontiguousarray((decoded.transpose(1, 2, 0) + 1) / 2))
+        alpha = joined_alpha(rgb, field.alpha)
+        picture = Picture(np.minimum(rgb, alpha[..., None]), alpha, "full")
+    else:
+        # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
+        picture = Picture(field.rgb.copy(), field.alpha.copy(), "field")
+    camera = job.request.camera
+    return _resized(picture, camera.width, camera.height)
 
 
 def _inputs(latent: F32, field: Conditioning) -> dict[str, F32]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from reference.diffusion.config import ImageEncoderConfig
 
-__all__ = ["ClipImageEncoder", "ConvImageEncoder"]
+__all__ = ["ClipImageEncoder", "ConvImageEncoder", "antialiasing_matrix"]
 
 GROUPS = 8
 CLIP_SIDE = 224
@@ -63,6 +63,21 @@ class ClipImageEncoder(nn.Module):
         small = (_resize_with_antialiasing(picture, (CLIP_SIDE, CLIP_SIDE)) + 1) / 2
         mean, std = (small.new_tensor(v)[:, None, None] for v in (CLIP_MEAN, CLIP_STD))
         return self.clip((small - mean) / std).image_embeds
+
+
+def antialiasing_matrix(side: int) -> Tensor:
+    """[224, side], M of ``small = M picture Mᵀ``: SVD's resampling of a square picture.
+
+    It is linear, and treats rows and columns alike; the function that defines it works out its
+    kernel from the picture's size at every call.
+    """
+    from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import (
+        _resize_with_antialiasing,
+    )
+
+    narrow = 8  # columns, which stay as they are
+    rows = torch.eye(side)[None, :, :, None].expand(1, side, side, narrow)
+    return _resize_with_antialiasing(rows, (CLIP_SIDE, narrow))[0, :, :, 0].T.contiguous()
 
 
 def _check(picture: Tensor) -> None:

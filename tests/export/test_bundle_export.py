@@ -174,16 +174,29 @@ def test_lint_finds_what_runtimes_cannot_read():
     nodes = [
         onnx.helper.make_node("GridSample", ["x", "grid"], ["y"], name="sample"),
         onnx.helper.make_node("NonZero", ["y"], ["z"], name="find"),
+        onnx.helper.make_node("Hardmax", ["w"], ["h"], name="unknown"),
     ]
+    outside = onnx.TensorProto(name="w", dims=[4], data_type=1)
+    outside.data_location = onnx.TensorProto.EXTERNAL
+    entry = outside.external_data.add()
+    entry.key, entry.value = "location", "../weights.bin"
     graph = onnx.helper.make_graph(
         nodes,
         "bad",
         [value("x", 1, [1, 2, 3, 4, 5]), value("grid", 1, [1, 3, 4, 5, 3])],
         [value("z", 7, [5, "count"])],
+        initializer=[outside],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
     found = "; ".join(lint(model))
-    for part in ("opset 17", "operator NonZero", "GridSample of 5 axes", "not static"):
+    for part in (
+        "opset 17",
+        "operator NonZero",
+        "operator Hardmax",
+        "GridSample of 5 axes",
+        "not static",
+        "'w' lies in '../weights.bin'",
+    ):
         assert part in found
 
 

@@ -8,8 +8,15 @@ import numpy as np
 import pytest
 
 from gas_rt.core import F32, Camera, Request
+from gas_rt.diffusion.decoding import decode_spans
 from gas_rt.stream.conditioning import Conditioning
-from gas_rt.stream.decoding import BLACK_MAX, COVERED_MIN, DecodeStage, joined_alpha
+from gas_rt.stream.decoding import (
+    BLACK_MAX,
+    COVERED_MIN,
+    DecodeStage,
+    WindowDecodeStage,
+    joined_alpha,
+)
 from gas_rt.stream.denoising import Denoised
 from gas_rt.stream.stages import Job, Picture
 from tests.stream.conftest import pose
@@ -100,3 +107,80 @@ def test_a_frame_that_shows_the_field_is_its_takers_to_draw_on() -> None:
     shown = decode(np.zeros((SIDE, SIDE, 3), np.float32), field_alpha=field, latent=False)
     assert shown.level == "field"
     assert not np.shares_memory(shown.alpha, field)
+
+
+class Windowed:
+    """A decoder whose frames show who they are, and where in which call they were decoded."""
+
+    def __init__(self, frames: int) -> None:
+        self.frames, self.calls = frames, 0
+
+    def run(self, inputs: dict[str, F32]) -> dict[str, F32]:
+        latents = inputs["latents"]  # [F, 1, 2, 2], the frame's number
+        assert latents.shape == (self.frames, 1, 2, 2)
+        self.calls += 1
+        out = np.zeros((self.frames, 3, SIDE, SIDE), np.float32)
+        out[:, 0] = latents[:, 0, :1, :1]
+        out[:, 1] = latents[0, 0, 0, 0]  # the call's first frame
+        out[:, 2] = latents[-1, 0, 0, 0]
+        return {"picture": out / 255 * 2 - 1}
+
+
+def shown(job: Job) -> tuple[int, ...]:
+    """(frame, the first and last frame of its call)."""
+    assert isinstance(job.payload, Picture)
+    assert job.payload.level == "full"
+    return tuple(job.payload.rgb[0, 0].tolist())
+
+
+def numbered(index: int, *, latent: bool = True) -> Job:
+    full = np.full((SIDE, SIDE), 255, np.uint8)
+    field = Conditioning(np.zeros((1, 2, 2), np.float32), None, full[..., None].repeat(3, 2), full)
+    k = np.array([[100, 0, 8], [0, 100, 8], [0, 0, 1]], np.float32)
+    camera = Camera(k, np.eye(3, dtype=np.float32), np.array([0, 0, 3], np.float32), SIDE, SIDE)
+    payload = Denoised(np.full((1, 2, 2), index, np.float32) if latent else None, field)
+    return Job(index, 0, Request(pose(), camera), captured_ns=0, pushed_ns=0, payload=payload)
+
+
+@pytest.mark.parametrize(("frames", "overlap"), [(4, 0), (4, 2), (5, 3), (8, 4), (3, 2)])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 12, 13, 21])
+def test_frames_come_from_the_calls_that_the_plan_says(
+    count: int, frames: int, overlap: int
+) -> None:
+    decoder = Windowed(frames)
+    stage = WindowDecodeStage(decoder, frames=frames, overlap=overlap)  # type: ignore[arg-type]
+    made = [job for k in range(count) for job in stage.process(numbered(k)) if job]
+    held = count - len(made)
+    assert held <= max(frames - 1, overlap)
+    made += [job for job in stage.finish() if job]
+    assert [job.index for job in made] == list(range(count))
+    for span in decode_spans(count, frames=frames, overlap=overlap):
+        last = min(span.first + frames, count) - 1
+        for k in range(span.kept_from, span.kept_to):
+            assert shown(made[k]) == (k, span.first, last)
+    assert decoder.calls == len(list(decode_spans(count, frames=frames, overlap=overlap)))
+    assert not list(stage.finish())
+
+
+def test_a_frame_without_latent_ends_a_row_and_comes_in_its_turn() -> None:
+    stage = WindowDecodeStage(Windowed(4), frames=4, overlap=2)  # type: ignore[arg-type]
+    made = []
+    for k in range(9):
+        made += [job for job in stage.process(numbered(k, latent=k != 2)) if job]
+    made += [job for job in stage.finish() if job]
+    assert [job.index for job in made] == list(range(9))
+    assert isinstance(made[2].payload, Picture)
+    assert made[2].payload.level == "field"
+    assert shown(made[1]) == (1, 0, 1)
+    assert shown(made[3]) == (3, 3, 6)
+
+
+def test_a_reset_forgets_what_was_held() -> None:
+    stage = WindowDecodeStage(Windowed(4), frames=4, overlap=2)  # type: ignore[arg-type]
+    for k in range(3):
+        assert not [job for job in stage.process(numbered(k)) if job]
+    stage.reset()
+    assert not list(stage.finish())
+    assert not [job for job in stage.process(numbered(9)) if job]
+    (made,) = [job for job in stage.finish() if job]
+    assert shown(made) == (9, 9, 9)
