@@ -124,7 +124,8 @@ def test_batches_depend_on_seed_and_step_alone(shards: Path) -> None:
         for a, b in zip(first, again, strict=True):
             assert torch.equal(a, b)
         kinds.add(first.x0.shape[:2])
-    assert kinds == {(1, 4), (2, 4)}  # both windows of the tiny preset hold four frames
+    # The opening's single frames, then both windows of the tiny preset, which hold four.
+    assert kinds == {(2, 1), (1, 4), (2, 4)}
     other = draw(clips, MODEL, replace(CONFIG, seed=1), 0)
     assert not torch.equal(other.noise, draw(clips, MODEL, CONFIG, 0).noise)
 
