@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import gas_rt
+from gas_rt.stream.report import package_versions
 
 __all__ = ["Peaks", "describe", "measure_peaks", "numpy_threads"]
 
@@ -87,16 +87,10 @@ def measure_peaks(*, cores: int, quick: bool) -> Peaks:
 
 def describe() -> dict[str, Any]:
     """The environment the figures depend on."""
-    versions = {}
-    for package in PEERS:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         **gas_rt.info(),
         "cpu_flags": _cpu_flags(),
-        "peers": versions,
+        "peers": package_versions(PEERS),
         "settings": {name: os.environ.get(name) for name in SETTINGS},
         "load_average": [round(load, 2) for load in os.getloadavg()],
     }

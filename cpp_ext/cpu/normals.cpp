@@ -151,17 +151,11 @@ void render_normals(const CameraView& camera, const float* vertices, int64_t n_v
   std::vector<float> normals(3 * n_vertices + 1);
   vertex_normals(vertices, n_vertices, faces, n_faces, threads, normals.data());
   const ScreenMesh mesh(camera, vertices, n_vertices, faces, n_faces, threads);
-  parallel_ranges(mesh.bands(), mesh.bands_per_task(threads), threads,
-                  [&](int64_t begin, int64_t end) {
-                    BandPixels pixels(camera.width);
-                    for (int64_t band = begin; band < end; ++band) {
-                      pixels.clear();
-                      mesh.draw(band, pixels);
-                      const int64_t to = static_cast<int64_t>(mesh.top(band)) * camera.width;
-                      shade_band(camera, pixels, mesh.top(band + 1) - mesh.top(band), faces,
-                                 normals.data(), out + 3 * to, mask + to);
-                    }
-                  });
+  mesh.draw_bands(threads, [&](int64_t band, BandPixels& pixels) {
+    const int64_t to = static_cast<int64_t>(mesh.top(band)) * camera.width;
+    shade_band(camera, pixels, mesh.top(band + 1) - mesh.top(band), faces, normals.data(),
+               out + 3 * to, mask + to);
+  });
 }
 
 }  // namespace gas_rt::GAS_RT_ISA

@@ -41,27 +41,21 @@ void rasterize(const CameraView& camera, const float* vertices, int64_t n_vertic
                const int32_t* faces, int64_t n_faces, int threads, int32_t* face_id,
                float* barycentric, float* depth) {
   const ScreenMesh mesh(camera, vertices, n_vertices, faces, n_faces, threads);
-  parallel_ranges(mesh.bands(), mesh.bands_per_task(threads), threads,
-                  [&](int64_t begin, int64_t end) {
-                    BandPixels pixels(camera.width);
-                    for (int64_t band = begin; band < end; ++band) {
-                      pixels.clear();
-                      mesh.draw(band, pixels);
-                      for (int32_t y = mesh.top(band); y < mesh.top(band + 1); ++y) {
-                        const int32_t row = y - mesh.top(band);
-                        int64_t to = static_cast<int64_t>(y) * camera.width;
-                        for (int32_t x = 0; x < camera.width; ++x, ++to) {
-                          const int64_t from = BandPixels::at(x, row);
-                          face_id[to] = pixels.face_id()[from];
-                          depth[to] = pixels.depth()[from];
-                          const bool seen = face_id[to] >= 0;
-                          for (int i = 0; i < 3; ++i) {
-                            barycentric[3 * to + i] = seen ? pixels.barycentric(i)[from] : 0.0f;
-                          }
-                        }
-                      }
-                    }
-                  });
+  mesh.draw_bands(threads, [&](int64_t band, BandPixels& pixels) {
+    for (int32_t y = mesh.top(band); y < mesh.top(band + 1); ++y) {
+      const int32_t row = y - mesh.top(band);
+      int64_t to = static_cast<int64_t>(y) * camera.width;
+      for (int32_t x = 0; x < camera.width; ++x, ++to) {
+        const int64_t from = BandPixels::at(x, row);
+        face_id[to] = pixels.face_id()[from];
+        depth[to] = pixels.depth()[from];
+        const bool seen = face_id[to] >= 0;
+        for (int i = 0; i < 3; ++i) {
+          barycentric[3 * to + i] = seen ? pixels.barycentric(i)[from] : 0.0f;
+        }
+      }
+    }
+  });
 }
 
 void interpolate(const int32_t* face_id, const float* barycentric, int64_t pixels,

@@ -171,15 +171,33 @@ class ScreenMesh {
     sort_into_bands();
   }
 
+  // The first row of a band, or the row below the last band.
+  int32_t top(int64_t band) const {
+    return std::min(static_cast<int32_t>(band) * kBandRows, camera_.height);
+  }
+
+  // Draws every band and calls done(band, pixels) with it, on several threads.
+  template <typename Done>
+  void draw_bands(int threads, const Done& done) const {
+    parallel_ranges(bands(), bands_per_task(threads), threads, [&](int64_t begin, int64_t end) {
+      BandPixels pixels(camera_.width);
+      for (int64_t band = begin; band < end; ++band) {
+        pixels.clear();
+        draw(band, pixels);
+        done(band, pixels);
+      }
+    });
+  }
+
+ private:
+  static constexpr int64_t kVerticesPerTask = 2048;
+  static constexpr int64_t kFacesPerTask = 2048;
+
   int64_t bands() const { return static_cast<int64_t>(start_.size() - 1) / 2; }
   // A task reuses the pixels of its bands; bands differ in work, so there are more tasks than
   // threads.
   int64_t bands_per_task(int threads) const {
     return std::max<int64_t>(1, bands() / (4 * static_cast<int64_t>(threads)));
-  }
-  // The first row of a band, or the row below the last band.
-  int32_t top(int64_t band) const {
-    return std::min(static_cast<int32_t>(band) * kBandRows, camera_.height);
   }
 
   // Draws a band into cleared pixels.
@@ -198,10 +216,6 @@ class ScreenMesh {
       }
     }
   }
-
- private:
-  static constexpr int64_t kVerticesPerTask = 2048;
-  static constexpr int64_t kFacesPerTask = 2048;
 
   void set_up(const int32_t* names, int count, TriangleBlock* out) const {
     float corner[3][3][kSideBySide];

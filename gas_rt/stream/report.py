@@ -6,7 +6,7 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,14 @@ from gas_rt.files import atomic_write
 from gas_rt.kernels import kernel_isa
 from gas_rt.stream.pacing import DeadlineMeter, period_of
 
-__all__ = ["SCHEMA_VERSION", "RunRecorder", "environment", "report", "write_report"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "RunRecorder",
+    "environment",
+    "package_versions",
+    "report",
+    "write_report",
+]
 
 SCHEMA_VERSION = 1
 PERCENTILES = (50, 90, 95, 99)
@@ -107,16 +114,22 @@ def write_report(path: str | Path, document: dict[str, Any]) -> None:
         stream.write((json.dumps(document, indent=2) + "\n").encode())
 
 
-def environment() -> dict[str, Any]:
-    """What the figures of a report depend on."""
-    from gas_rt import __version__
-
-    versions: dict[str, str | None] = {"gas-rt": __version__}
-    for package in PACKAGES:
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """What is installed of each; None where it is not."""
+    versions: dict[str, str | None] = {}
+    for package in packages:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = None
+    return versions
+
+
+def environment() -> dict[str, Any]:
+    """What the figures of a report depend on."""
+    from gas_rt import __version__
+
+    versions = {"gas-rt": __version__, **package_versions(PACKAGES)}
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
