@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Run", "Schedule", "compact", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "compact", "computes_in_half", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
@@ -57,6 +57,14 @@ def learning_rate(step: int, config: Schedule) -> float:
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return config.lr * (config.lr_floor + (1 - config.lr_floor) * cosine)
+
+
+def computes_in_half(device: torch.device) -> bool:
+    """Whether bfloat16 is a gain there: a processor without such instructions emulates it."""
+    if device.type == "cpu":
+        can = torch.cpu.get_capabilities()
+        return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
+    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class Run:

@@ -2,8 +2,8 @@
 
 View and pose clips of synthetic people in turn, with the real stage 1's renders as condition, in
 files of 32 people. Files appear atomically; one that is complete is skipped, so an interrupted run
-resumes. A clip depends on its seed, how many frames it shows and films, the mixture of scans and
-videos and the checkpoints alone.
+resumes. A clip depends on its seed, its number of frames, the mixture of scans and videos and the
+checkpoints alone.
 """
 
 from __future__ import annotations
@@ -48,7 +48,6 @@ class Plan:
     Attributes
     ----------
     chosen : seeds of the people, in order.
-    filmed : frames rendered per clip, played forth and back; None renders all.
     twins : whether everybody's mirror image has a clip too, right after theirs.
     first : number of the first shard.
     mixture : who is scanned and who is filmed, and how well videos are fitted.
@@ -60,7 +59,6 @@ class Plan:
     stage1: Path
     autoencoder: Path
     out: Path
-    filmed: int | None = None
     twins: bool = False
     first: int = 0
     mixture: Mixture = STAGE2
@@ -88,9 +86,7 @@ def _shoot(seed: int, *, plan: Plan) -> tuple[list[Clip], float]:
     """A person's clips, and the seconds of one core they took."""
     studio = _studio(plan.stage1, plan.autoencoder, plan.body)
     started = time.process_time()
-    clips = studio.clips(
-        seed, frames=plan.frames, filmed=plan.filmed, twin=plan.twins, mixture=plan.mixture
-    )
+    clips = studio.clips(seed, frames=plan.frames, twin=plan.twins, mixture=plan.mixture)
     return clips, time.process_time() - started
 
 
@@ -199,8 +195,12 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add(
         "--skip", type=int, default=0, help=f"people to leave out, a multiple of {PEOPLE_PER_SHARD}"
     )
-    add("--frames", type=_positive, default=24)
-    add("--filmed", type=_positive, help="frames rendered, played forth and back (default: all)")
+    add(
+        "--frames",
+        type=_positive,
+        default=24,
+        help="of a clip; training plays shorter ones forth and back",
+    )
     add("--twins", action="store_true", help="a second clip of everybody's mirror image")
     add("--stage1", type=Path, required=True, help="checkpoint of the field")
     add("--autoencoder", type=Path, required=True, help="checkpoint of the autoencoder")
@@ -213,8 +213,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     everyone = len(SPLITS[arguments.split])
     if arguments.skip < 0 or arguments.skip % PEOPLE_PER_SHARD:
         parser.error(f"--skip: expected a multiple of {PEOPLE_PER_SHARD}, got {arguments.skip}")
-    if arguments.filmed and arguments.filmed > arguments.frames:
-        parser.error(f"--filmed: clips show {arguments.frames} frames; film no more than --frames")
     try:
         arguments.mixture = mixture_of(arguments)
     except InputError as error:
@@ -232,7 +230,6 @@ def main(argv: list[str] | None = None) -> int:
         split=arguments.split,
         chosen=SPLITS[arguments.split][skip : skip + arguments.clips],
         frames=arguments.frames,
-        filmed=arguments.filmed,
         twins=arguments.twins,
         stage1=arguments.stage1,
         autoencoder=arguments.autoencoder,

@@ -93,16 +93,15 @@ class Studio:
         seed: int,
         *,
         frames: int,
-        filmed: int | None = None,
         twin: bool = False,
         mixture: Mixture = STAGE2,
     ) -> list[Clip]:
         """Film a person, render the conditions, encode.
 
-        Where fewer are `filmed` than `frames`, a clip plays them forth and back. With `twin` a clip
-        of the person's mirror image follows: another person for a tenth of the work.
+        With `twin` a clip of the person's mirror image follows: another person for a tenth of the
+        work.
         """
-        film = self.film(seed, frames=filmed or frames, mixture=mixture)
+        film = self.film(seed, frames=frames, mixture=mixture)
         shot = film.reference
         poses, cameras = (shot.pose, *film.poses), (shot.camera, *film.cameras)
         azimuth = [np.radians(azimuth_deg(shot.camera, camera)) for camera in film.cameras]
@@ -121,7 +120,7 @@ class Studio:
                 fps=FPS / (_stride(seed) if film.task == "pose" else 1),
                 azimuth=np.array(azimuth, np.float32),
                 pictures=side,
-            ).forth_and_back(frames)
+            )
             for side in sides
         )
         video, level = film.kind == "video", mixture.level_of(seed)

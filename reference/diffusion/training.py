@@ -21,7 +21,7 @@ from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser, centre
 from reference.diffusion.unet import start_simple
 from reference.diffusion.windows import Window, WindowConfig, live, opening, parity
-from reference.training import Losses, Run, Schedule, fit
+from reference.training import Losses, Run, Schedule, computes_in_half, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
@@ -41,9 +41,11 @@ class DiffusionTraining(Schedule):
         conditions tell is learned there, from as many people as a step has frames.
     opening_batch, parity_batch, live_batch : windows per step of each kind; a step has one kind.
     workers : threads that share the windows of a step.
-    half : layers compute in bfloat16; weights, their gradients and the loss stay in float32.
+    half : layers compute in bfloat16 on devices that do so in hardware; weights, their gradients
+        and the loss stay in float32. Without it one step would take the time of ten.
     live_share : share of steps on live windows.
     view_share : share of view clips where both tasks are there.
+    played : clips of fewer frames are played forth and back up to so many.
     tasks, kinds : what clips are trained on; all but for ablations.
     drop_reference : share of windows without embedding and reference latent: the unconditional
         branch of guidance.
@@ -69,6 +71,7 @@ class DiffusionTraining(Schedule):
     live_batch: int = 6
     live_share: float = 0.6
     view_share: float = 0.5
+    played: int = 24
     tasks: tuple[str, ...] = TASKS
     kinds: tuple[str, ...] = KINDS
     drop_reference: float = 0.15
@@ -329,11 +332,11 @@ def train(
     checkpoint keeps of a configuration of `ablations`. Validation sees clips of every task and
     kind, whatever is trained on.
     """
-    clips = Clips(data, split="train", tasks=config.tasks, kinds=config.kinds)
+    clips = Clips(data, split="train", length=config.played, tasks=config.tasks, kinds=config.kinds)
     _fits(clips, model_config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
-        held_out = Clips(data, split="val", limit=VALIDATION_CLIPS)
+        held_out = Clips(data, split="val", limit=VALIDATION_CLIPS, length=config.played)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
     start_simple(model.unet)
@@ -344,15 +347,13 @@ def train(
             raise ValueError(f"{start}: is of another model configuration; choose another")
         model.load_state_dict(earlier.state_dict())
         notes["started_from"] = about
+    half = config.half and computes_in_half(torch.device(device))
     identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
             batch = draw(clips, model_config, config, step).to(torch.device(device))
-            yield [
-                partial(losses, batch=part, half=config.half)
-                for part in batch.split(config.workers)
-            ]
+            yield [partial(losses, batch=part, half=half) for part in batch.split(config.workers)]
 
     return fit(
         Run(model, config, identity, notes=notes),

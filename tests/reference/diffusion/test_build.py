@@ -177,16 +177,12 @@ def test_the_share_of_videos_is_an_option(models: Path, tmp_path: Path) -> None:
         main(command(models, tmp_path, "--videos", "1.5"))
 
 
-def test_twins_are_the_mirror_images_and_half_the_filming_is_played_back(
-    models: Path, tmp_path: Path, studio: Studio, body
-) -> None:
-    make = plan(models, tmp_path, chosen=range(1, 2), frames=4, filmed=2, twins=True)
+def test_twins_are_the_mirror_images(models: Path, tmp_path: Path, studio: Studio, body) -> None:
+    make = plan(models, tmp_path, chosen=range(1, 2), frames=2, twins=True)
     assert len(build(make, channels=CHANNELS)) == 1
     assert build(make, channels=CHANNELS) == []
     found = read_clips(tmp_path / "train-00000.npz")
     assert found["seed"].tolist() == [1, 1]
-    for name in ("target_latents", "nerf_latents", "normals", "person", "azimuth"):
-        assert np.array_equal(found[name][:, 2:], found[name][:, 1::-1]), name
     film = studio.film(1, frames=2, mixture=SCANS)
     assert np.array_equal(found["reference_rgb"][1], film.reference.rgb[:, ::-1])
     assert np.array_equal(found["person"][1], found["person"][0, ..., ::-1])

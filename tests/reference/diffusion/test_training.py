@@ -255,7 +255,7 @@ def test_training_resumes_to_the_same_weights(shards: Path, tmp_path: Path) -> N
 
 
 def test_clips_that_do_not_fit_are_refused(shards: Path, tmp_path: Path) -> None:
-    longer = replace(CONFIG, windows=WindowConfig())
+    longer = replace(CONFIG, windows=WindowConfig(), played=LENGTH)
     with pytest.raises(ValueError, match="clips hold 6 frames, windows need 20"):
         train(MODEL, longer, data=shards, out=tmp_path)
     with pytest.raises(ValueError, match="latents of 4 channels, the model has 16"):
@@ -288,11 +288,15 @@ def test_a_clip_from_pictures_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read["nerf_latents"][1, ::-1], read["target_latents"][0])
     assert read["seed"].tolist() == [7, 7]
     np.testing.assert_array_equal(read["reference_rgb"][0], toy.reference_rgb)
-    longer = clip.forth_and_back(2 * LENGTH + 1)
-    order = [*range(LENGTH), *reversed(range(LENGTH)), 0]
-    np.testing.assert_array_equal(longer.target_latents, clip.target_latents[order])
-    np.testing.assert_array_equal(longer.azimuth, clip.azimuth[order])
-    assert longer.reference_rgb is clip.reference_rgb
+    played = Clips(tmp_path, split="train", length=2 * LENGTH + 1)
+    assert played.length == 2 * LENGTH + 1
+    assert played.arrays["azimuth"].shape == (2, LENGTH)  # each frame is kept once
+    shown = played.frames(1, np.array([-1, 0, LENGTH - 1, LENGTH, LENGTH + 1, 2 * LENGTH]))
+    frames = [0, LENGTH - 1, LENGTH - 1, LENGTH - 2, 0]  # forth, back, and forth again
+    np.testing.assert_array_equal(shown["target_latents"][1:], clip.target_latents[frames])
+    np.testing.assert_array_equal(shown["normals"][1:], clip.normals[frames])
+    np.testing.assert_array_equal(shown["normals"][0], clip.reference_normals)
+    assert Clips(tmp_path, split="train", length=2).length == LENGTH  # nothing is cut off
 
 
 @pytest.mark.parametrize(
