@@ -11,6 +11,7 @@ __all__ = [
     "ImageEncoderConfig",
     "UNetConfig",
     "context_gain",
+    "picture_detail",
     "picture_gain",
 ]
 
@@ -143,6 +144,15 @@ def picture_gain(config: DiffusionConfig) -> float:
     field costs SSIM; three quarters bring as much PSNR and cost none.
     """
     return 1.0 if config.residual_std is None else 0.75
+
+
+def picture_detail(config: DiffusionConfig) -> float:
+    """How much of the finest detail is drawn once more.
+
+    The field and a mean of guesses are both blurred. A tenth brings the spectrum nearer to the
+    truth's than the field's is, for 0.07 dB.
+    """
+    return 0.0 if config.residual_std is None else 0.1
 
 
 PRESETS: dict[str, DiffusionConfig] = {

@@ -87,7 +87,7 @@ def test_parity_windows_go_where_few_step_lists_start() -> None:
 
 def test_a_run_opens_on_short_windows_of_pure_noise(shards: Path) -> None:
     clips = Clips(shards, split="train")
-    config = replace(CONFIG, opening_steps=3, opening_batch=6)
+    config = replace(CONFIG, opening_steps=3, opening_batch=6, single_share=0.0)
     for step in range(3):
         batch = draw(clips, MODEL, config, step)
         assert batch.x0.shape[:2] == (6, config.windows.opening_frames)
@@ -95,6 +95,9 @@ def test_a_run_opens_on_short_windows_of_pure_noise(shards: Path) -> None:
         assert (batch.sigma == batch.sigma[:, :1]).all()
         assert not batch.own.any()
     assert draw(clips, MODEL, config, 3).x0.shape[0] < 6
+    some = replace(config, single_share=0.5)
+    later = [draw(clips, MODEL, some, step).x0.shape[0] == 6 for step in range(3, 23)]
+    assert 4 < sum(later) < 16
 
 
 def test_windows_that_no_clip_holds_are_named() -> None:
@@ -119,7 +122,7 @@ def test_anchor_frames_are_the_picture(shards: Path) -> None:
 def test_batches_depend_on_seed_and_step_alone(shards: Path) -> None:
     clips = Clips(shards, split="train")
     kinds = set()
-    for step in range(6):
+    for step in range(9):
         first, again = draw(clips, MODEL, CONFIG, step), draw(clips, MODEL, CONFIG, step)
         for a, b in zip(first, again, strict=True):
             assert torch.equal(a, b)
