@@ -13,6 +13,7 @@ PARTS = {
     "stage1": "stage 1: the field, a human NeRF that reads one photo",
     "autoencoder": "the picture autoencoder",
     "unet": "stage 2: the video diffusion, with its condition and image encoders",
+    "student": "stage 2 in few steps and one branch, distilled from the UNet, which is not in here",
 }
 UNITS = {
     "focal_over_side": "focal length over the picture's side",

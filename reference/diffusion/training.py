@@ -154,9 +154,13 @@ def collate(
     rng: np.random.Generator,
     *,
     width: int | None = None,
+    chosen: Sequence[int] | None = None,
 ) -> Batch:
-    """Fill windows from clips drawn by `rng`, with noise and drop-outs, cut to `width` columns."""
-    chosen = [_clip(clips, config, rng) for _ in windows]
+    """Fill windows from clips, `chosen` or drawn by `rng`, with noise and drop-outs.
+
+    Windows are cut to `width` columns.
+    """
+    chosen = [draw_clip(clips, config, rng) for _ in windows] if chosen is None else list(chosen)
     parts = [clips.frames(c, w.frames) for c, w in zip(chosen, windows, strict=True)]
     arrays = clips.arrays
     references = arrays["reference_latent"][chosen].astype(np.float32)
@@ -230,7 +234,8 @@ def _cut(part: dict[str, NDArray[Any]], columns: slice) -> dict[str, NDArray[Any
     }
 
 
-def _clip(clips: Clips, config: DiffusionTraining, rng: np.random.Generator) -> int:
+def draw_clip(clips: Clips, config: DiffusionTraining, rng: np.random.Generator) -> int:
+    """A clip of the task that the shares of tasks say."""
     view = rng.random() < config.view_share
     task = "view" if view else "pose"
     pool = clips.of_task.get(task, next(iter(clips.of_task.values())))
@@ -330,7 +335,7 @@ def train(
     kind, whatever is trained on.
     """
     clips = Clips(data, split="train", tasks=config.tasks, kinds=config.kinds)
-    _fits(clips, model_config, config, folder=data)
+    check_clips(clips, model_config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
         held_out = Clips(data, split="val", limit=VALIDATION_CLIPS)
@@ -344,7 +349,7 @@ def train(
             raise ValueError(f"{start}: is of another model configuration; choose another")
         model.load_state_dict(earlier.state_dict())
         notes["started_from"] = about
-    identity = {"model_config": _plain(asdict(model_config)), "train": _plain(asdict(config))}
+    identity = {"model_config": plain(asdict(model_config)), "train": plain(asdict(config))}
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for step in range(start, stop):
@@ -364,9 +369,10 @@ def train(
     )
 
 
-def _fits(
+def check_clips(
     clips: Clips, model_config: DiffusionConfig, config: DiffusionTraining, *, folder: Path
 ) -> None:
+    """Raise unless clips are long enough, of the model's latents, and what was asked for."""
     everything = set(config.tasks) == set(TASKS) and set(config.kinds) == set(KINDS)
     if not everything and not clips.left_out:
         raise ValueError(
@@ -386,8 +392,8 @@ def _fits(
         )
 
 
-def _plain(values: Any) -> Any:
+def plain(values: Any) -> Any:
     """Tuples as lists, because checkpoints are read with weights_only and compared."""
     if isinstance(values, dict):
-        return {k: _plain(v) for k, v in values.items()}
-    return [_plain(v) for v in values] if isinstance(values, tuple | list) else values
+        return {k: plain(v) for k, v in values.items()}
+    return [plain(v) for v in values] if isinstance(values, tuple | list) else values

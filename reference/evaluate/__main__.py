@@ -263,9 +263,9 @@ def _stage2(
             f"{args.autoencoder}: makes latents of {channels} channels, {args.checkpoint} takes "
             f"{wanted}; give the autoencoder that the UNet's clips were encoded with"
         )
-    sigmas = args.sigmas or stage2.levels(
-        windows, args.steps or len(windows.live_sigmas), policy=args.policy
-    )
+    few = trained["train"]["sigmas"] if model.told else None
+    usual = max(map(len, few)) if few else len(windows.live_sigmas)
+    sigmas = args.sigmas or stage2.levels(windows, args.steps or usual, policy=args.policy, few=few)
     show = stage2.Generator(
         model=model,
         decoder=PictureDecoder(autoencoder, model.config).eval(),
@@ -284,6 +284,7 @@ def _stage2(
         "guidance": vars(args.guidance),
         "trained_steps": trained["step"],
         **_ablation(trained),
+        **({"shown_as": "student"} if model.told else {}),
     }
 
 
