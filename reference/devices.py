@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["computes_half", "moved", "usual"]
+__all__ = ["computes_half", "feeders", "moved", "place_of", "prepared", "usual"]
+
+T = TypeVar("T")
+AHEAD = 2  # batches that wait per thread that makes them
 
 
 def usual() -> str:
     """A GPU where there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def place_of(module: nn.Module) -> torch.device:
+    """Where a module's weights are."""
+    return next(module.parameters()).device
+
+
+def feeders(device: torch.device) -> int:
+    """Threads that prepare batches: beside a GPU half the cores; the others draw people."""
+    return 1 if device.type == "cpu" else max(1, (os.cpu_count() or 2) // 2)
 
 
 def computes_half(device: torch.device) -> bool:
@@ -42,11 +58,20 @@ def moved(value: Any, device: torch.device) -> Any:
     return value
 
 
-def ahead(batches: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """Batches on a device, each on its way there while the one before is worked on."""
-    waiting: list[Any] = []
-    for batch in batches:
-        waiting.append(moved(batch, device))
-        if len(waiting) > 1:
-            yield waiting.pop(0)
-    yield from waiting
+def prepared(make: Callable[[int], T], steps: Iterable[int], *, workers: int = 1) -> Iterator[T]:
+    """``make(step)`` of every step, in order, made ahead of use by threads.
+
+    What is made must follow from the step alone. Native code and copies run beside Python, so a
+    few threads feed a GPU that one would starve.
+    """
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="batches")
+    try:
+        for step in steps:
+            waiting.append(pool.submit(make, step))
+            if len(waiting) > AHEAD * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

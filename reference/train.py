@@ -29,7 +29,7 @@ def _stage1(arguments: argparse.Namespace) -> None:
     field, config = PRESETS[arguments.config]
     config = replace(config, steps=arguments.steps or config.steps)
     body = BodyModel.open(arguments.body)
-    train(field, config, data=arguments.data, body=body, out=arguments.out)
+    train(field, config, data=arguments.data, body=body, out=arguments.out, device=arguments.device)
 
 
 def _autoencoder(arguments: argparse.Namespace) -> None:
@@ -37,7 +37,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
 
     model, config = PRESETS[arguments.config]
     config = replace(config, steps=arguments.steps or config.steps)
-    train(model, config, data=arguments.data, out=arguments.out)
+    train(model, config, data=arguments.data, out=arguments.out, device=arguments.device)
 
 
 def _unet(arguments: argparse.Namespace) -> None:
@@ -55,6 +55,7 @@ def _unet(arguments: argparse.Namespace) -> None:
         config,
         data=arguments.data,
         out=arguments.out,
+        device=arguments.device,
         start=arguments.start,
         ablation=arguments.ablation,
     )

@@ -150,7 +150,7 @@ class Run:
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same identity."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         found = {key: state.get(key) for key in self.identity}
         if isinstance(found.get("train"), dict):
             found["train"] = found["train"] | {"steps": self.config.steps}
@@ -216,7 +216,7 @@ def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:
     The figures of its last step go with them, from the curve beside it. A run cannot be continued
     from the result.
     """
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
     if final := _figures(checkpoint.parent / "curve.jsonl", step=int(state["step"])):
         kept["final"] = final

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from reference.devices import computes_half, moved
+from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import KINDS, TASKS, Clips
@@ -356,12 +356,11 @@ def train(
     }
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
-        for step in range(start, stop):
-            asked, substeps = draw(clips, trained.config, config, step)
-            yield [
-                partial(losses, teacher=trained, substeps=substeps, half=half, asked=part)
-                for part in _on(asked, place).split(config.workers)
-            ]
+        make = partial(draw, clips, trained.config, config)
+        for drawn, substeps in prepared(make, range(start, stop), workers=feeders(place)):
+            asked: Lesson = moved(drawn, place)
+            teach = partial(losses, teacher=trained, substeps=substeps, half=half)
+            yield [partial(teach, asked=part) for part in asked.split(config.workers)]
 
     return fit(
         Run(student, config, identity),
@@ -372,11 +371,6 @@ def train(
         validate_every=validate_every,
         checkpoint_s=checkpoint_s,
     )
-
-
-def _on(asked: Lesson, place: torch.device) -> Lesson:
-    found: Lesson = moved(asked, place)
-    return found
 
 
 def for_teacher(config: StudentTraining, teacher: Path) -> StudentTraining:

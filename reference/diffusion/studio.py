@@ -54,11 +54,12 @@ class Studio:
     geometry: Geometry
 
     @classmethod
-    def open(cls, *, stage1: Path, autoencoder: Path, body: Path) -> Studio:
-        """Load everything; one thread."""
+    def open(cls, *, stage1: Path, autoencoder: Path, body: Path, device: str = "cpu") -> Studio:
+        """Load everything; one thread. Renders and encodes run on the device."""
         model = BodyModel.open(body)
         nerf, _ = open_stage1(stage1, mesh_of(model))
-        return cls(model, nerf, open_autoencoder(autoencoder), Geometry(model, nerf.config))
+        coder = open_autoencoder(autoencoder).to(device)
+        return cls(model, nerf.to(device), coder, Geometry(model, nerf.config))
 
     @property
     def size(self) -> int:

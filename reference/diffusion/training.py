@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from reference.devices import feeders, moved, prepared
 from reference.diffusion import edm
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import DOWNSAMPLING, KINDS, TASKS, Clips
@@ -326,6 +327,7 @@ def train(
     stop_at: int | None = None,
     validate_every: int = 500,
     ablation: str | None = None,
+    checkpoint_s: float = 150.0,
 ) -> Run:
     """Train to the end of the schedule, continuing what `out` holds.
 
@@ -352,8 +354,9 @@ def train(
     identity = {"model_config": plain(asdict(model_config)), "train": plain(asdict(config))}
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
-        for step in range(start, stop):
-            batch = draw(clips, model_config, config, step).to(torch.device(device))
+        make = partial(draw, clips, model_config, config)
+        for made in prepared(make, range(start, stop), workers=feeders(torch.device(device))):
+            batch: Batch = moved(made, torch.device(device))
             yield [
                 partial(losses, batch=part, half=config.half)
                 for part in batch.split(config.workers)
@@ -366,6 +369,7 @@ def train(
         stop_at=stop_at,
         validate=(lambda m: validate(m, held_out, config)) if held_out else None,
         validate_every=validate_every,
+        checkpoint_s=checkpoint_s,
     )
 
 
