@@ -65,10 +65,12 @@ def export_checkpoints(
     student: Path | None = None,
     guidance: Mapping[str, float] = GUIDANCE,
     sigmas: tuple[float, ...] | None = None,
+    making: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The averaged weights of training checkpoints to a bundle; returns its bundle.json.
 
     A `student` takes the place of the `unet` it was distilled from, which is then named alone.
+    `making` is what the model card says of how they came about, if they are of one run.
     """
     nerf, about = open_stage1(stage1, mesh_of(BodyModel.open(body_path)))
     provenance = {"stage1": checkpoint_facts(stage1, stage="stage1")}
@@ -82,6 +84,8 @@ def export_checkpoints(
     if student is not None and unet is not None:
         provenance["student"] = checkpoint_facts(student, stage="student")
         _check_student(provenance, student=student, unet=unet, guidance=guidance)
+    if making is not None:
+        provenance["making"] = dict(making)
     return export_bundle(
         nerf,
         stage2=stage2,

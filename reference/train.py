@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 # Keys of reference.diffusion.ablations.ABLATIONS, which takes seconds to import.
 ABLATIONS = ("full", "no-nerf", "no-switcher", "scans-only", "view-only", "pose-only")
+CONFIGS = ("mini", "mini-256", "tiny")
 DEFAULT_BODY = Path("engines/gas-mini/body.npz")
 
 
@@ -116,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     student.set_defaults(run=_student)
     for stage in (stage1, autoencoder, unet, student):
-        stage.add_argument("--config", choices=("mini", "tiny"), default="mini")
+        stage.add_argument("--config", choices=CONFIGS, default="mini")
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")
         stage.add_argument("--out", type=Path, required=True, help="checkpoints and curve")
         stage.add_argument("--steps", type=int, help="length of the schedule")

@@ -7,6 +7,7 @@ weights, their running mean, the optimiser and the step.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -184,6 +185,7 @@ def fit(
     path = out / "checkpoint.pt"
     if path.exists():
         run.load(path)
+        _forget(out / "curve.jsonl", after=run.step)
     stop = min(run.config.steps, stop_at or run.config.steps)
     recent: list[dict[str, float]] = []
     saved = since = time.monotonic()
@@ -206,6 +208,20 @@ def fit(
                 saved = time.monotonic()
     run.save(path)
     return run
+
+
+def _forget(curve: Path, *, after: int) -> None:
+    """Drop rows of steps that a kill undid, and one it cut off in the middle."""
+    if not curve.is_file():
+        return
+    kept = []
+    for line in curve.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["step"] <= after:
+                kept.append(line + "\n")
+    temporary = curve.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, curve)
 
 
 def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:

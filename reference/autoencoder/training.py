@@ -47,6 +47,7 @@ class AutoencoderTraining(Schedule):
 
 PRESETS: dict[str, tuple[AutoencoderConfig, AutoencoderTraining]] = {
     "mini": (AutoencoderConfig(), AutoencoderTraining()),
+    "mini-256": (AutoencoderConfig(), AutoencoderTraining(crop=96, batch=8)),
     "tiny": (
         AutoencoderConfig(
             latent_channels=4, encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16), blocks=1

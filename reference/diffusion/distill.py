@@ -130,6 +130,7 @@ class StudentTraining(Schedule):
 
 PRESETS: dict[str, StudentTraining] = {
     "mini": StudentTraining(),
+    "mini-256": StudentTraining(live_batch=4, crops=(16, 16, 24, 32)),
     "tiny": StudentTraining(
         windows=WindowConfig(parity_frames=4, context=1, live_sigmas=(10.0, 1.0)),
         sigmas=((10.0, 1.0), (10.0,)),

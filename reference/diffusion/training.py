@@ -92,6 +92,10 @@ class DiffusionTraining(Schedule):
 
 PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
     "mini": (MODELS["mini"], DiffusionTraining()),
+    "mini-256": (
+        MODELS["mini-256"],
+        DiffusionTraining(opening_batch=24, live_batch=4, crops=(16, 16, 24, 32)),
+    ),
     "tiny": (
         MODELS["tiny"],
         DiffusionTraining(
