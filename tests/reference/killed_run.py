@@ -11,57 +11,54 @@ import random
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 ROOT = Path(__file__).parents[2]
-STEPS = 12
+STEPS = 8
 
 
-def train(stage: str, data: Path, out: Path, teacher: Path | None) -> None:
-    """A tiny training that saves after every step, to its end or wherever it is stopped."""
+def trainer(stage: str, data: Path, out: Path, teacher: Path | None) -> Callable[[], object]:
+    """A tiny training that saves after every step; everything is imported when this returns."""
     torch.set_num_threads(1)
     how = {"data": data, "out": out, "validate_every": 0, "checkpoint_s": -1.0}
     if stage == "stage1":
         from gas_rt.body import BodyModel
         from reference.nerf import PRESETS
-        from reference.nerf.training import train as run
+        from reference.nerf.training import train
 
         field, config = PRESETS["tiny"]
         body = BodyModel.open(ROOT / "engines" / "gas-mini" / "body.npz")
-        run(field, replace(config, steps=STEPS), body=body, **how)
-    elif stage == "autoencoder":
-        from reference.autoencoder.training import PRESETS
-        from reference.autoencoder.training import train as run
+        return partial(train, field, replace(config, steps=STEPS), body=body, **how)
+    if stage == "autoencoder":
+        from reference.autoencoder.training import PRESETS, train
 
         model, coding = PRESETS["tiny"]
-        run(model, replace(coding, steps=STEPS), **how)
-    elif stage == "unet":
-        from reference.diffusion.training import PRESETS
-        from reference.diffusion.training import train as run
+        return partial(train, model, replace(coding, steps=STEPS), **how)
+    if stage == "unet":
+        from reference.diffusion.training import PRESETS, train
 
         unet, diffusion = PRESETS["tiny"]
-        run(unet, replace(diffusion, steps=STEPS, opening_steps=4), **how)
-    else:
-        from reference.diffusion.distill import PRESETS
-        from reference.diffusion.distill import train as run
+        return partial(train, unet, replace(diffusion, steps=STEPS, opening_steps=3), **how)
+    from reference.diffusion.distill import PRESETS, train
 
-        assert teacher is not None
-        run(replace(PRESETS["tiny"], steps=STEPS), teacher=teacher, **how)
+    return partial(train, replace(PRESETS["tiny"], steps=STEPS), teacher=teacher, **how)
 
 
 def killed(stage: str, kills: int, seed: int, data: Path, out: Path, teacher: Path | None) -> None:
     """Kill the trainer `kills` times, each time after some progress, then let it finish."""
-    rng = random.Random(seed)
+    rng, train = random.Random(seed), trainer(stage, data, out, teacher)
     for left in range(kills, -1, -1):
         before = _stamp(out)
         child = os.fork()
         if not child:
             code = 1
             try:
-                train(stage, data, out, teacher)
+                train()
                 code = 0
             finally:
                 os._exit(code)
@@ -69,7 +66,7 @@ def killed(stage: str, kills: int, seed: int, data: Path, out: Path, teacher: Pa
             _, status = os.waitpid(child, 0)
             sys.exit(os.waitstatus_to_exitcode(status))
         while _stamp(out) == before:
-            time.sleep(0.001)
+            time.sleep(0.005)
         time.sleep(rng.uniform(0, 0.1))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)

@@ -34,6 +34,7 @@ from reference.diffusion.student import Student, start_as
 from reference.diffusion.training import PRESETS as TEACHERS
 from reference.diffusion.training import train as train_teacher
 from reference.diffusion.windows import ANCHOR
+from reference.train import main
 
 MODEL, TEACHING = TEACHERS["tiny"]
 CONFIG = PRESETS["tiny"]
@@ -234,6 +235,16 @@ def test_training_resumes_to_the_same_weights_and_tells_how_it_does(
     own = tmp_path / "cut" / "checkpoint.pt"
     with pytest.raises(ValueError, match="is a student"):
         train(CONFIG, out=tmp_path / "x", teacher=own, data=shards)
+
+
+def test_the_command_takes_lists_of_levels(shards: Path, teacher: Path, tmp_path: Path) -> None:
+    places = ["--data", str(shards), "--out", str(tmp_path), "--teacher", str(teacher)]
+    lists = ["--sigmas", "8,2", "--sigmas", "9"]
+    assert main(["student", "--config", "tiny", "--steps", "1", *places, *lists]) == 0
+    _, about = open_checkpoint(tmp_path / "checkpoint.pt")
+    assert about["train"]["sigmas"] == [[8.0, 2.0], [9.0]]
+    with pytest.raises(SystemExit):
+        main(["student", *places, "--sigmas", "high,low"])
 
 
 def test_a_students_windows_are_its_teachers(shards: Path, teacher: Path, tmp_path: Path) -> None:
