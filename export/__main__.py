@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from gas_rt.errors import GasRtError
 
@@ -27,10 +28,17 @@ def _bundle(arguments: argparse.Namespace) -> int:
         unet=arguments.unet if with_stage2 else None,
         body_path=arguments.body or arguments.out / "body.npz",
         out=arguments.out,
-        **({"guidance": _guidance(arguments), "sigmas": arguments.sigmas} if with_stage2 else {}),
+        **(_of_stage2(arguments) if with_stage2 else {}),
     )
     print(json.dumps(manifest["provenance"]["parity"], indent=1))
     return 0
+
+
+def _of_stage2(arguments: argparse.Namespace) -> dict[str, Any]:
+    student: Path | None = arguments.student
+    if student is not None and student.is_dir():
+        student /= "checkpoint.pt"
+    return {"guidance": _guidance(arguments), "sigmas": arguments.sigmas, "student": student}
 
 
 def _guidance(arguments: argparse.Namespace) -> dict[str, float]:
@@ -118,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
         verb.set_defaults(run=_bundle)
     _add_stage2(gas)
+    gas.add_argument(
+        "--student",
+        type=Path,
+        help="the folder or checkpoint of a student of the UNet, which takes its place",
+    )
     gas.add_argument("--guidance-pose", type=float, default=2.0, help="default 2; 1 is none")
     gas.add_argument(
         "--guidance-view-behind", type=float, default=2.0, help="default 2; in front it is 1"

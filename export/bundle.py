@@ -62,17 +62,30 @@ def export_checkpoints(
     unet: Path | None = None,
     body_path: Path,
     out: Path,
+    student: Path | None = None,
     guidance: Mapping[str, float] = GUIDANCE,
     sigmas: tuple[float, ...] | None = None,
+    making: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The averaged weights of training checkpoints to a bundle; returns its bundle.json."""
+    """The averaged weights of training checkpoints to a bundle; returns its bundle.json.
+
+    A `student` takes the place of the `unet` it was distilled from, which is then named alone.
+    `making` is what the model card says of how they came about, if they are of one run.
+    """
     nerf, about = open_stage1(stage1, mesh_of(BodyModel.open(body_path)))
     provenance = {"stage1": checkpoint_facts(stage1, stage="stage1")}
     stage2 = None
     if autoencoder is not None and unet is not None:
-        stage2 = open_stage2(autoencoder=autoencoder, unet=unet, sigmas=sigmas)
+        stage2 = open_stage2(autoencoder=autoencoder, unet=student or unet, sigmas=sigmas)
         provenance["autoencoder"] = checkpoint_facts(autoencoder, stage="autoencoder")
         provenance["unet"] = checkpoint_facts(unet, stage="unet")
+        if stage2.few is not None and student is None:
+            raise ValueError(f"{unet}: is a student; give its teacher, and it as --student")
+    if student is not None and unet is not None:
+        provenance["student"] = checkpoint_facts(student, stage="student")
+        _check_student(provenance, student=student, unet=unet, guidance=guidance)
+    if making is not None:
+        provenance["making"] = dict(making)
     return export_bundle(
         nerf,
         stage2=stage2,
@@ -102,6 +115,14 @@ def open_stage2(
         )
     windows = about["train"]["windows"]
     trained = tuple(windows["live_sigmas"])
+    few = None
+    if denoiser.told:
+        few = {len(levels): tuple(levels) for levels in about["train"]["sigmas"]}
+        if sigmas is not None:
+            raise ValueError(
+                f"sigmas: {unet} was distilled for its own lists, {list(few.values())}; leave them "
+                "out, or train the student on others"
+            )
     if sigmas is not None and len(sigmas) != len(trained):
         raise ValueError(
             f"sigmas: {len(sigmas)} levels, {unet} was trained in {len(trained)} steps; give as "
@@ -114,7 +135,33 @@ def open_stage2(
         chunk=windows["chunk"],
         live_sigmas=sigmas or trained,
         parity_frames=windows["parity_frames"],
+        few=few,
     )
+
+
+def _check_student(
+    provenance: Mapping[str, Any], *, student: Path, unet: Path, guidance: Mapping[str, float]
+) -> None:
+    """Raise unless the student is of this UNet, and was trained for this guidance."""
+    facts = provenance["student"]
+    if "teacher" not in facts:
+        raise ValueError(
+            f"{student}: is no student; give the checkpoint.pt of `python -m reference.train "
+            "student`"
+        )
+    taught_by, found = facts["teacher"]["sha256"], provenance["unet"]["sha256"]
+    if taught_by != found:
+        raise ValueError(
+            f"{student}: was distilled from {facts['teacher']['checkpoint']} {taught_by[:12]}, "
+            f"{unet} is {found[:12]}; give the checkpoint it was distilled from"
+        )
+    low, high = facts["train"]["guidance"]
+    for name, strength in guidance.items():
+        if not low <= strength <= high:
+            raise ValueError(
+                f"guidance {name}: {strength:g}, {student} was trained for {low:g} to {high:g}; "
+                "choose within, or train it for more"
+            )
 
 
 @torch.inference_mode()

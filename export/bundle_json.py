@@ -98,6 +98,13 @@ def diffusion_config(
     model = stage.denoiser.config
     live, frames = stage.live_sigmas, stage.parity_frames
     levels = {str(len(live)): list(live)}
+    of_parity = levels | _parity_sigmas(live[0])
+    guided, diagonal = "denoiser", {"chunk": stage.chunk}
+    if stage.few is not None:
+        # A student was trained for its lists alone. Without a chunk, the runtime fills the window:
+        # the fewer the levels, the more frames share one.
+        levels = of_parity = {str(steps): list(few) for steps, few in stage.few.items()}
+        guided, diagonal = "denoiser_nocfg", {}
     side = side_px // DOWNSAMPLING
     return {
         "latent_shape": [model.unet.latent_channels, side, side],
@@ -112,22 +119,22 @@ def diffusion_config(
                 "anchor": 1,
                 "context": stage.context,
                 "chunk": stage.chunk,
-                "guided": "denoiser",
+                "guided": guided,
                 "unguided": "denoiser_nocfg",
             },
             "parity": {
                 "frames": frames,
                 "overlap": round(OVERLAP_SHARE * frames),
-                "guided": f"denoiser_{frames}",
+                "guided": f"{guided}_{frames}",
                 "unguided": f"denoiser_nocfg_{frames}",
             },
         },
         "policies": {
-            "diagonal": {"profile": "live", "chunk": stage.chunk, "sigmas": levels},
+            "diagonal": {"profile": "live", **diagonal, "sigmas": levels},
             "sequential": {"profile": "live", "chunk": len(live) * stage.chunk, "sigmas": levels},
-            "parity": {"profile": "parity", "sigmas": levels | _parity_sigmas(live[0])},
+            "parity": {"profile": "parity", "sigmas": of_parity},
         },
-        "default": {"policy": "diagonal", "steps": len(live)},
+        "default": {"policy": "diagonal", "steps": max(map(int, levels))},
         "guidance": dict(guidance),
     }
 

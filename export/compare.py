@@ -261,7 +261,7 @@ def bundle_pictures(
             "switcher": call.switcher,
             **shared,
         }
-        if guided:
+        if guided or profile.distilled:
             inputs["guidance"] = call.guidance
         out = denoiser.run(inputs)
         finals += policy.complete(call, out["x_next"], out["x0"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -33,6 +34,7 @@ class Stage2:
     Attributes
     ----------
     context, chunk, live_sigmas, parity_frames : see `reference.diffusion.windows.WindowConfig`.
+    few : a student's lists of levels, by their length; it has no second branch, and no others.
     """
 
     denoiser: Denoiser
@@ -41,6 +43,7 @@ class Stage2:
     chunk: int
     live_sigmas: tuple[float, ...]
     parity_frames: int
+    few: Mapping[int, tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
         wanted, found = (
@@ -51,6 +54,11 @@ class Stage2:
             raise ValueError(
                 f"the UNet was trained on latents of {wanted} channels, this autoencoder makes "
                 f"{found}; give the autoencoder its clips were encoded with"
+            )
+        if self.denoiser.told != (self.few is not None):
+            raise ValueError(
+                "a student is exported with the lists of levels it was trained on, and a model "
+                "that is none without; open its checkpoint with `bundle.open_stage2`"
             )
         if self.denoiser.image_encoder is None:
             raise ValueError(
@@ -183,6 +191,8 @@ def diffusion_cases(stage: Stage2, *, side_px: int) -> dict[str, Case]:
         (f"_{stage.parity_frames}", stage.parity_frames),
     ):
         for name, guided in (("denoiser", True), ("denoiser_nocfg", False)):
+            if guided and stage.few is not None:
+                continue  # its one branch takes the guidance itself
             cases[name + suffix] = step_case(
                 stage.denoiser, frames, guided=guided, side_px=side_px, generator=generator
             )
@@ -213,7 +223,7 @@ def step_case(
         "condition": torch.randn(frames, unet.widths[0], *shape[1:], generator=generator),
         "switcher": torch.eye(2)[torch.arange(frames) % 2],
     }
-    if guided:
+    if guided or denoiser.told:
         inputs["guidance"] = 1 + torch.rand(frames, generator=generator)
     assert tuple(inputs)[: len(DenoiserStep.INPUTS)] == DenoiserStep.INPUTS
     return Case(DenoiserStep(denoiser, guided=guided), inputs, DenoiserStep.OUTPUTS)

@@ -13,6 +13,7 @@ PARTS = {
     "stage1": "stage 1: the field, a human NeRF that reads one photo",
     "autoencoder": "the picture autoencoder",
     "unet": "stage 2: the video diffusion, with its condition and image encoders",
+    "student": "stage 2 in few steps and one branch, distilled from the UNet, which is not in here",
 }
 UNITS = {
     "focal_over_side": "focal length over the picture's side",
@@ -32,6 +33,11 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         _use(manifest["policies"], config),
         _limits(config),
         _training(manifest["provenance"]),
+        *(
+            [_making(manifest["provenance"]["making"])]
+            if "making" in manifest["provenance"]
+            else []
+        ),
         _licence(manifest),
     ]
     return "\n".join(sections)
@@ -150,6 +156,23 @@ def _training(provenance: Mapping[str, Any]) -> str:
         lines += [f"- {key}: {_told(value)}" for key, value in facts.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _making(making: Mapping[str, Any]) -> str:
+    """How long it took, on what, and how the errors fell."""
+    told = {k: v for k, v in making.items() if k not in ("wall_s", "curves", "command")}
+    lines = ["## Making", "", f"`{making['command']}`", ""]
+    lines += [f"- {key}: {_told(value)}" for key, value in told.items()]
+    lines += ["", "| step | wall-clock, s |", "|---|---|"]
+    lines += [f"| {name} | {seconds:,.0f} |" for name, seconds in making["wall_s"].items()]
+    for name, rows in making["curves"].items():
+        keys = [k for k in rows[-1] if k not in ("step", "grad", "steps_per_s")] if rows else []
+        lines += ["", f"### Curve of {name}", "", f"| step | {' | '.join(keys)} |"]
+        lines.append("|---" * (len(keys) + 1) + "|")
+        for row in rows:
+            cells = (f"{row[key]:.4g}" if key in row else "–" for key in keys)
+            lines.append(f"| {row['step']:,.0f} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
 def _paragraph(text: str) -> str:

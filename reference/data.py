@@ -6,8 +6,6 @@ alone, so a run that was killed continues as if it had not been.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from gas_rt.body import BodyModel
 from gas_rt.body.photo import carry_to_photo, inverse_affine, vertex_inputs
 from gas_rt.core import Camera, Pose
 from gas_rt.kernels import PosedShell, march_samples
+from reference.devices import prepared
 from reference.metrics import mask_box
 from reference.nerf.config import FieldConfig, TrainConfig
 
@@ -308,36 +307,6 @@ def _padded(values: U8, rows: int) -> U8:
     return np.pad(values, ((0, rows - len(values)), (0, 0)))
 
 
-def batches(sampler: Sampler, *, start: int, stop: int, ahead: int = 2) -> Iterator[Batch]:
-    """Batches of steps start..stop−1, prepared `ahead` of use on a thread of their own."""
-    ready: queue.Queue[Batch | BaseException] = queue.Queue(maxsize=ahead)
-    cancelled = threading.Event()
-
-    def put(item: Batch | BaseException) -> bool:
-        while not cancelled.is_set():
-            try:
-                ready.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def work() -> None:
-        try:
-            for step in range(start, stop):
-                if not put(sampler.batch(step)):
-                    return
-        except BaseException as error:
-            put(error)
-
-    thread = threading.Thread(target=work, name="batches", daemon=True)
-    thread.start()
-    try:
-        for _ in range(start, stop):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        cancelled.set()
-        thread.join()
+def batches(sampler: Sampler, *, start: int, stop: int, workers: int = 1) -> Iterator[Batch]:
+    """Batches of steps start..stop−1, prepared ahead of use by `workers` threads."""
+    yield from prepared(sampler.batch, range(start, stop), workers=workers)

@@ -17,6 +17,7 @@ __all__ = ["main"]
 
 # Keys of reference.diffusion.ablations.ABLATIONS, which takes seconds to import.
 ABLATIONS = ("full", "no-nerf", "no-switcher", "scans-only", "view-only", "pose-only")
+CONFIGS = ("mini", "mini-256", "tiny")
 DEFAULT_BODY = Path("engines/gas-mini/body.npz")
 
 
@@ -29,7 +30,7 @@ def _stage1(arguments: argparse.Namespace) -> None:
     field, config = PRESETS[arguments.config]
     config = replace(config, steps=arguments.steps or config.steps)
     body = BodyModel.open(arguments.body)
-    train(field, config, data=arguments.data, body=body, out=arguments.out)
+    train(field, config, data=arguments.data, body=body, out=arguments.out, device=arguments.device)
 
 
 def _autoencoder(arguments: argparse.Namespace) -> None:
@@ -37,7 +38,7 @@ def _autoencoder(arguments: argparse.Namespace) -> None:
 
     model, config = PRESETS[arguments.config]
     config = replace(config, steps=arguments.steps or config.steps)
-    train(model, config, data=arguments.data, out=arguments.out)
+    train(model, config, data=arguments.data, out=arguments.out, device=arguments.device)
 
 
 def _unet(arguments: argparse.Namespace) -> None:
@@ -55,9 +56,31 @@ def _unet(arguments: argparse.Namespace) -> None:
         config,
         data=arguments.data,
         out=arguments.out,
+        device=arguments.device,
         start=arguments.start,
         ablation=arguments.ablation,
     )
+
+
+def _student(arguments: argparse.Namespace) -> None:
+    from reference.diffusion.distill import PRESETS, for_teacher, train
+
+    torch.set_num_threads(1)  # the workers of a step have one each
+    config = for_teacher(PRESETS[arguments.config], arguments.teacher)
+    config = replace(
+        config,
+        steps=arguments.steps or config.steps,
+        sigmas=tuple(arguments.sigmas or config.sigmas),
+    )
+    device = arguments.device
+    train(config, teacher=arguments.teacher, data=arguments.data, out=arguments.out, device=device)
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected 40,10,3,1 say, got {text!r}") from None
 
 
 def _compact(arguments: argparse.Namespace) -> None:
@@ -83,11 +106,22 @@ def main(argv: list[str] | None = None) -> int:
         help="what to leave out, on the budget that all of them share, the full model's included",
     )
     unet.set_defaults(run=_unet)
-    for stage in (stage1, autoencoder, unet):
-        stage.add_argument("--config", choices=("mini", "tiny"), default="mini")
+    student = stages.add_parser("student", help="stage 2 in 4, 2 and 1 steps and one branch")
+    student.add_argument("--teacher", type=Path, required=True, help="checkpoint of the unet")
+    student.add_argument(
+        "--sigmas",
+        type=_levels,
+        action="append",
+        metavar="LIST",
+        help="levels where the steps start, 40,10,3,1 say; one list per number of steps",
+    )
+    student.set_defaults(run=_student)
+    for stage in (stage1, autoencoder, unet, student):
+        stage.add_argument("--config", choices=CONFIGS, default="mini")
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")
         stage.add_argument("--out", type=Path, required=True, help="checkpoints and curve")
         stage.add_argument("--steps", type=int, help="length of the schedule")
+        stage.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     small = stages.add_parser("compact", help="a checkpoint's averaged weights alone, to keep")
     small.add_argument("checkpoint", type=Path)
     small.add_argument("-o", "--out", type=Path, required=True)

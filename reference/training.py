@@ -7,6 +7,7 @@ weights, their running mean, the optimiser and the step.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -22,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Run", "Schedule", "compact", "computes_in_half", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "compact", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
@@ -57,14 +58,6 @@ def learning_rate(step: int, config: Schedule) -> float:
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return config.lr * (config.lr_floor + (1 - config.lr_floor) * cosine)
-
-
-def computes_in_half(device: torch.device) -> bool:
-    """Whether bfloat16 is a gain there: a processor without such instructions emulates it."""
-    if device.type == "cpu":
-        can = torch.cpu.get_capabilities()
-        return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
-    return device.type != "cuda" or torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 class Run:
@@ -158,7 +151,7 @@ class Run:
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same identity."""
-        state = torch.load(path, weights_only=True)
+        state = torch.load(path, weights_only=True, map_location="cpu")
         found = {key: state.get(key) for key in self.identity}
         if isinstance(found.get("train"), dict):
             found["train"] = found["train"] | {"steps": self.config.steps}
@@ -192,6 +185,7 @@ def fit(
     path = out / "checkpoint.pt"
     if path.exists():
         run.load(path)
+        _forget(out / "curve.jsonl", after=run.step)
     stop = min(run.config.steps, stop_at or run.config.steps)
     recent: list[dict[str, float]] = []
     saved = since = time.monotonic()
@@ -216,6 +210,20 @@ def fit(
     return run
 
 
+def _forget(curve: Path, *, after: int) -> None:
+    """Drop rows of steps that a kill undid, and one it cut off in the middle."""
+    if not curve.is_file():
+        return
+    kept = []
+    for line in curve.read_text().splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["step"] <= after:
+                kept.append(line + "\n")
+    temporary = curve.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    os.replace(temporary, curve)
+
+
 def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:
     """Keep of a checkpoint what evaluation and export need: the averaged weights.
 
@@ -224,7 +232,7 @@ def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:
     The figures of its last step go with them, from the curve beside it. A run cannot be continued
     from the result.
     """
-    state = torch.load(checkpoint, weights_only=True)
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")
     kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
     if final := _figures(checkpoint.parent / "curve.jsonl", step=int(state["step"])):
         kept["final"] = final

@@ -56,7 +56,8 @@ class Profile:
     anchor, context : of them, for the anchor and for clean neighbours (in `parity`, the frames
         that windows share).
     chunk : frames admitted together (in `parity`, by which the next window starts later).
-    guided, unguided : names of the graphs with and without the second branch.
+    guided, unguided : names of the graphs with and without the second branch; one name where
+        guidance is distilled into a graph without one, which then takes it as an input.
     """
 
     frames: int
@@ -65,6 +66,11 @@ class Profile:
     chunk: int
     guided: str
     unguided: str
+
+    @property
+    def distilled(self) -> bool:
+        """Whether one graph serves guided frames and others, told of the guidance."""
+        return self.guided == self.unguided
 
 
 @dataclass(frozen=True)
@@ -211,9 +217,7 @@ def _policy(reader: JsonReader, name: str, profiles: Mapping[str, Profile]) -> D
         raise BundleError(
             f"{reader.where}: its profile {reader.text('profile')!r} is not among {list(profiles)}"
         )
-    chunk = profile.chunk
-    if "chunk" in reader.value:
-        chunk = reader.integer("chunk", high=FRAMES_MAX)
+    fixed = reader.integer("chunk", high=FRAMES_MAX) if "chunk" in reader.value else None
     lists = reader.at("sigmas")
     if not lists.value:
         raise BundleError(f"{lists.where}: is empty; list the noise levels of each step count")
@@ -221,6 +225,10 @@ def _policy(reader: JsonReader, name: str, profiles: Mapping[str, Profile]) -> D
     for key in lists.value:
         plain = key.isascii() and key.isdigit() and len(key) < 5 and not key.startswith("0")
         steps = int(key) if plain else 0
+        chunk = profile.chunk if fixed is None else fixed
+        if fixed is None and name == "diagonal" and steps:
+            # Fewer levels at once are chunks of more frames: the window is as long for all lists.
+            chunk = max(1, (profile.frames - profile.anchor - profile.context) // steps)
         window = Window(anchor=profile.anchor, context=profile.context, chunk=chunk, steps=steps)
         schedules[steps] = _schedule(lists, key, name, window)
         _check_layout(lists.where, name, window, profile)
@@ -321,6 +329,9 @@ def _graph_shapes(
             "switcher": (f, 2),
         }
         outputs: Shapes = {"x_next": stepped, "x0": stepped}
+        if profile.distilled:
+            yield profile.unguided, ({**inputs, "guidance": (f,)}, outputs)
+            continue
         yield profile.unguided, (inputs, outputs)
         if config.guidance.used:
             yield profile.guided, ({**inputs, "guidance": (f,)}, outputs)

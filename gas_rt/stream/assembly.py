@@ -99,9 +99,11 @@ def diffusion_stages(
         diffusion, avatar, rig=rig, conditioner=conditioner, run=run, threads=threads
     )
     profile = diffusion.policies[run.policy].profile
+    unguided = graph(profile.unguided)
+    guided = graph(profile.guided) if diffusion.guidance.used and not profile.distilled else None
     denoiser = WindowDenoiser(
-        unguided=graph(profile.unguided),
-        guided=graph(profile.guided) if diffusion.guidance.used else None,
+        unguided=unguided,
+        guided=unguided if profile.distilled else guided,
         reference=avatar.latent[None],
         embedding=avatar.embedding[None],
     )

@@ -41,7 +41,8 @@ class WindowDenoiser:
     Attributes
     ----------
     unguided, guided : the graph without and with the second branch; `guided` is None where no
-        frame is ever guided.
+        frame is ever guided. One graph is both where guidance is distilled: it takes guidance
+        always.
     reference, embedding : [1, C, h, w] unscaled and [1, D], the photo's.
     """
 
@@ -62,7 +63,7 @@ class WindowDenoiser:
             "switcher": call.switcher,
         }
         guidance = call.guidance
-        if (guidance == 1).all():
+        if (guidance == 1).all() and self.guided is not self.unguided:
             out = self.unguided.run(inputs)
         else:
             assert self.guided is not None, "a frame is guided, but guidance is 1 in the bundle"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from reference.autoencoder.model import Autoencoder, AutoencoderConfig
+from reference.devices import computes_half, feeders, moved, place_of, prepared
 from reference.metrics import mask_box, psnr_db
 from reference.training import Losses, Run, Schedule, fit
 
@@ -46,6 +47,7 @@ class AutoencoderTraining(Schedule):
 
 PRESETS: dict[str, tuple[AutoencoderConfig, AutoencoderTraining]] = {
     "mini": (AutoencoderConfig(), AutoencoderTraining()),
+    "mini-256": (AutoencoderConfig(), AutoencoderTraining(crop=96, batch=8)),
     "tiny": (
         AutoencoderConfig(
             latent_channels=4, encoder_widths=(8, 8, 16), decoder_widths=(8, 8, 16), blocks=1
@@ -110,12 +112,15 @@ def losses(
 ) -> tuple[Tensor, dict[str, float]]:
     """Reconstruction loss through a noisy latent; updates the latent statistics."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    device = x.device
+    half = config.bf16 and computes_half(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         code = model.encoder(x)
     code = code.float()
     _track_statistics(model, code.detach())
-    noise = torch.randn(code.shape, generator=generator) * model.config.latent_noise
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    drawn = torch.randn(code.shape, generator=generator)  # on the processor: one noise for all
+    noise = moved(drawn, device) * model.config.latent_noise
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         y = model.decoder(code + noise * model.latent_std)
     error = y.float() - x
     weight = 1 + config.person_weight * person
@@ -139,8 +144,9 @@ def _track_statistics(model: Autoencoder, code: Tensor) -> None:
 def validate(model: nn.Module, pictures: Pictures) -> dict[str, float]:
     """Mean PSNR of the round trip, in the person's box and on the whole picture."""
     x = torch.from_numpy(pictures.rgb).permute(0, 3, 1, 2).float() / 127.5 - 1
-    y = torch.cat([model.decode(model.encode(part)) for part in x.split(16)])  # type: ignore[operator]
-    found = ((y.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
+    place = place_of(model)
+    parts = [model.decode(model.encode(part.to(place))) for part in x.split(16)]  # type: ignore[operator]
+    found = ((torch.cat(parts).clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
     truth = pictures.rgb.astype(np.float32) / 255
     boxes = [mask_box(mask) for mask in pictures.mask]
     box = [psnr_db(f[b], t[b]) for f, t, b in zip(found, truth, boxes, strict=True)]
@@ -154,12 +160,15 @@ def train(
     *,
     data: Path,
     out: Path,
+    device: str = "cpu",
     stop_at: int | None = None,
     validate_every: int = 500,
+    checkpoint_s: float = 150.0,
 ) -> Run:
     """Train to the end of the schedule, continuing what `out` holds."""
+    place = torch.device(device)
     torch.manual_seed(config.seed)
-    model = Autoencoder(model_config).to(memory_format=torch.channels_last)
+    model = Autoencoder(model_config).to(place, memory_format=torch.channels_last)
     # Through JSON-like lists, because the checkpoint is read with weights_only.
     identity = {
         "model_config": {
@@ -173,8 +182,10 @@ def train(
         held_out = Pictures(data, split="val", limit=VALIDATION_PICTURES)
 
     def batches(start: int, stop: int) -> Iterator[Sequence[Losses]]:
-        for step in range(start, stop):
-            x, person = crops(pictures, config, step)
+        cut = partial(crops, pictures, config)
+        made = prepared(cut, range(start, stop), workers=feeders(place))
+        for step, crop in enumerate(made, start):
+            x, person = moved(crop, place)
             yield [partial(losses, x=x, person=person, config=config, step=step)]
 
     return fit(
@@ -184,4 +195,5 @@ def train(
         stop_at=stop_at,
         validate=(lambda m: validate(m, held_out)) if held_out else None,
         validate_every=validate_every,
+        checkpoint_s=checkpoint_s,
     )

@@ -27,6 +27,7 @@ from gas_rt.errors import GasRtError, InputError
 from gas_rt.files import read_npz
 from reference.diffusion.clips import Clip, write_clips
 from reference.diffusion.config import PRESETS
+from reference.diffusion.films import film_path, read_film
 from reference.diffusion.studio import Studio
 from reference.people import seeds
 from reference.people.mixture import STAGE2, Mixture, add_mixture, mixture_of
@@ -51,6 +52,8 @@ class Plan:
     twins : whether everybody's mirror image has a clip too, right after theirs.
     first : number of the first shard.
     mixture : who is scanned and who is filmed, and how well videos are fitted.
+    device : where the field is rendered and pictures are encoded, by every process on its own.
+    films : a folder of people filmed before, who are not filmed again.
     """
 
     split: str
@@ -65,6 +68,8 @@ class Plan:
     body: Path = BODY
     workers: int = 1
     people_per_shard: int = PEOPLE_PER_SHARD
+    device: str = "cpu"
+    films: Path | None = None
 
     @property
     def shards(self) -> Iterator[tuple[Path, range]]:
@@ -76,17 +81,19 @@ class Plan:
 
 
 @lru_cache(maxsize=1)
-def _studio(stage1: Path, autoencoder: Path, body: Path) -> Studio:
+def _studio(stage1: Path, autoencoder: Path, body: Path, device: str) -> Studio:
     """A process's own models; all of its parallelism is the other processes."""
     torch.set_num_threads(1)
-    return Studio.open(stage1=stage1, autoencoder=autoencoder, body=body)
+    return Studio.open(stage1=stage1, autoencoder=autoencoder, body=body, device=device)
 
 
 def _shoot(seed: int, *, plan: Plan) -> tuple[list[Clip], float]:
     """A person's clips, and the seconds of one core they took."""
-    studio = _studio(plan.stage1, plan.autoencoder, plan.body)
+    studio = _studio(plan.stage1, plan.autoencoder, plan.body, plan.device)
+    path = None if plan.films is None else film_path(plan.films, seed)
+    film = None if path is None or not path.exists() else read_film(path)
     started = time.process_time()
-    clips = studio.clips(seed, frames=plan.frames, twin=plan.twins, mixture=plan.mixture)
+    clips = studio.clips(seed, frames=plan.frames, twin=plan.twins, mixture=plan.mixture, film=film)
     return clips, time.process_time() - started
 
 
@@ -110,7 +117,7 @@ def build(plan: Plan, *, channels: int) -> list[float]:
 
     `channels` is how many latent channels the model to be trained takes.
     """
-    studio = _studio(plan.stage1, plan.autoencoder, plan.body)
+    studio = _studio(plan.stage1, plan.autoencoder, plan.body, plan.device)
     black = studio.black_latent()
     if len(black) != channels:
         raise InputError(
@@ -205,7 +212,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--stage1", type=Path, required=True, help="checkpoint of the field")
     add("--autoencoder", type=Path, required=True, help="checkpoint of the autoencoder")
     add("--out", type=Path, required=True, help="folder of the shards")
-    add("--config", choices=("mini", "tiny"), default="mini", help="the model to be trained")
+    add("--config", choices=tuple(PRESETS), default="mini", help="the model to be trained")
     add("--body", type=Path, default=BODY)
     add("--workers", type=_positive, default=1, help="processes, one core each")
     add_mixture(parser, STAGE2)

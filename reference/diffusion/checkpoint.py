@@ -16,12 +16,16 @@ from reference.diffusion.config import (
     UNetConfig,
 )
 from reference.diffusion.denoiser import Denoiser
+from reference.diffusion.student import Student
 
 __all__ = ["open_checkpoint", "open_release"]
 
 
 def open_checkpoint(path: Path) -> tuple[Denoiser, dict[str, Any]]:
-    """The averaged model of a training run, ready for evaluation, and how it was trained."""
+    """The averaged model of a training run, ready for evaluation, and how it was trained.
+
+    A run of `distill` has a `Student`.
+    """
     state = read_checkpoint(path, keys=("model_config", "train", "step", "mean"), stage="unet")
     values = state["model_config"]
     rooms = {
@@ -30,11 +34,11 @@ def open_checkpoint(path: Path) -> tuple[Denoiser, dict[str, Any]]:
         "image_encoder": ImageEncoderConfig,
     }
     parts = {name: kind(**_tuples(values.pop(name))) for name, kind in rooms.items()}
-    model = Denoiser(DiffusionConfig(**parts, **_tuples(values)))
+    kind = Student if "teacher" in state else Denoiser
+    model = kind(DiffusionConfig(**parts, **_tuples(values)))
     model.load_state_dict(state["mean"])
-    about = {
-        name: state[name] for name in ("step", "train", "started_from", "ablation") if name in state
-    }
+    told = ("step", "train", "started_from", "ablation", "teacher")
+    about = {name: state[name] for name in told if name in state}
     return model.eval().requires_grad_(False), about
 
 

@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 
 from gas_rt.files import read_npz, write_npz
 from reference.autoencoder import Autoencoder
+from reference.devices import place_of
 
 __all__ = [
     "KINDS",
@@ -311,10 +312,10 @@ def make_clip(
 @torch.no_grad()
 def encode(autoencoder: Autoencoder, rgb: U8) -> F16:
     """[N, H, W, 3] → normalised latents [N, C, h, w]."""
-    parts = []
+    parts, place = [], place_of(autoencoder)
     for start in range(0, len(rgb), ENCODE_BATCH):
-        x = torch.from_numpy(rgb[start : start + ENCODE_BATCH]).permute(0, 3, 1, 2)
-        parts.append(autoencoder.encode(x.float() / 127.5 - 1).numpy())
+        x = torch.from_numpy(rgb[start : start + ENCODE_BATCH]).to(place).permute(0, 3, 1, 2)
+        parts.append(autoencoder.encode(x.float() / 127.5 - 1).cpu().numpy())
     return np.concatenate(parts).astype(np.float16)
 
 

@@ -196,3 +196,5 @@ PRESETS: dict[str, DiffusionConfig] = {
         image_encoder=ImageEncoderConfig(widths=(8, 16)),
     ),
 }
+# The same layers on four times the latents: attention spans as many cells of its own level more.
+PRESETS["mini-256"] = PRESETS["mini"]

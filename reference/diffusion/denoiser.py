@@ -21,8 +21,11 @@ class Denoiser(nn.Module):
     """The UNet with the networks that feed it.
 
     With the "clip" image encoder there is no `image_encoder` here: it is frozen, so embeddings
-    come from outside.
+    come from outside. `told` is whether steps are told their guidance and where they end, as a
+    `student.Student` is, in place of a second branch.
     """
+
+    told = False
 
     def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
@@ -77,12 +80,14 @@ class Denoiser(nn.Module):
         embedding: Tensor,
         condition: Tensor,
         switcher: Tensor,
+        told: Tensor | None = None,
     ) -> Tensor:
         """v of noisy latents x [B, F, C, h, w] at σ [B, F].
 
         `reference` [B, C, h, w] and `embedding` [B, D] are the clip's, `condition`
-        [B, F, C0, h, w] and `switcher` [B, F, 2] the frames'. Scaling is fp32 whatever the
-        UNet's precision: 700² overflows fp16.
+        [B, F, C0, h, w] and `switcher` [B, F, 2] the frames', and so is `told` [B, F, T], which
+        a student adds to their time embeddings. Scaling is fp32 whatever the UNet's precision:
+        700² overflows fp16.
         """
         batch, frames = x.shape[:2]
         # Centred latents are a correction of what the conditions tell. Noise of 40 times their size
@@ -90,7 +95,7 @@ class Denoiser(nn.Module):
         c_in = edm.c_in(sigma) if self.config.residual_std is None else edm.c_in(sigma) ** 2
         scaled = x * edm.per_frame(c_in, x)
         repeated = reference[:, None].expand(-1, frames, -1, -1, -1)
-        told = switcher if self.config.switcher else torch.zeros_like(switcher)
+        modality = switcher if self.config.switcher else torch.zeros_like(switcher)
         ids = x.new_tensor(self.config.added_ids).expand(batch, frames, -1)
         dtype = self.unet.conv_in.weight.dtype
         v = self.unet(
@@ -98,8 +103,9 @@ class Denoiser(nn.Module):
             edm.c_noise(sigma),
             embedding[:, None].to(dtype),
             ids,
-            told,
+            modality,
             condition.to(dtype),
+            told,
         )
         return v.float()
 
@@ -145,7 +151,8 @@ def centre(config: DiffusionConfig, latents: Tensor, nerf_latents: Tensor) -> Te
 class DenoiserStep(nn.Module):
     """The graph of one denoising step of one window, as a bundle holds it.
 
-    With ``guided=False`` the second branch is left out, and with it the input `guidance`.
+    With ``guided=False`` the second branch is left out, and with it the input `guidance`. A student
+    has no second branch and takes `guidance` always.
     """
 
     INPUTS = ("x", "sigma", "sigma_next", "reference", "embedding", "condition", "switcher")
@@ -153,7 +160,7 @@ class DenoiserStep(nn.Module):
 
     def __init__(self, model: Denoiser, *, guided: bool = True) -> None:
         super().__init__()
-        self.model, self.guided = model, guided
+        self.model, self.guided = model, guided or model.told
 
     def forward(
         self,
@@ -178,5 +185,7 @@ class DenoiserStep(nn.Module):
             x0 = self.model.x0(x[None], sigma[None], **conditions)[0]
         else:
             conditions["guidance"] = guidance[None]
+            if self.model.told:
+                conditions["sigma_next"] = sigma_next[None]
             x0 = self.model.guided_x0(x[None], sigma[None], **conditions)[0]
         return edm.euler(x, x0, sigma, sigma_next), x0

@@ -112,7 +112,8 @@ def generate(
                 f"{name}: expected {count} frames, as many as noise, found {len(value)}"
             )
     condition = model.condition(nerf_latents[None], normals[None])[0]  # once, for every step
-    unguided = bool((guidance == 1).all())
+    unguided = bool((guidance == 1).all()) and not model.told
+    following = dict(pairwise(sigmas.tolist()))
 
     def denoise(x: Tensor, sigma: Tensor, frames: Tensor) -> Tensor:
         conditions = {
@@ -124,6 +125,8 @@ def generate(
         if unguided:
             return model.x0(x[None], sigma[None], **conditions)[0]
         strength = guidance[None, frames]
+        if model.told:
+            conditions["sigma_next"] = torch.full_like(sigma, following[float(sigma[0])])[None]
         return model.guided_x0(x[None], sigma[None], guidance=strength, **conditions)[0]
 
     generated = sample(denoise, noise, sigmas=sigmas, tile=tile, overlap=overlap)

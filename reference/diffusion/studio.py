@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,8 @@ from reference import people
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.data import Geometry, Picture
-from reference.diffusion.clips import TASKS, Clip, Pictures, encode, make_clip
+from reference.diffusion.clips import Clip, Pictures, encode, make_clip
+from reference.diffusion.films import Film, shoot_film, stride_of
 from reference.metrics import azimuth_deg
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
@@ -28,20 +28,12 @@ from reference.nerf.model import HumanNerf
 from reference.nerf.render import encode_photo, render_view
 from reference.people.mixture import STAGE2, Mixture
 from reference.people.sampling import FPS
-from reference.people.seeds import generator
 
-__all__ = ["Studio", "task_of"]
+__all__ = ["Studio"]
 
 U8 = NDArray[np.uint8]
 
-RELEASE_ORBIT_SHARE = 0.4  # of view clips; the others draw step, direction and bobbing
 EARLY_STOP = 1e-3  # of the light: a quarter of a grey level
-STRIDES = (1, 1, 2, 3)  # a pose clip's, of 25 fps, drawn evenly
-
-
-def task_of(seed: int) -> Literal["pose", "view"]:
-    """Pose and view clips alternate."""
-    return TASKS[seed % len(TASKS)]  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -54,11 +46,12 @@ class Studio:
     geometry: Geometry
 
     @classmethod
-    def open(cls, *, stage1: Path, autoencoder: Path, body: Path) -> Studio:
-        """Load everything; one thread."""
+    def open(cls, *, stage1: Path, autoencoder: Path, body: Path, device: str = "cpu") -> Studio:
+        """Load everything; one thread. Renders and encodes run on the device."""
         model = BodyModel.open(body)
         nerf, _ = open_stage1(stage1, mesh_of(model))
-        return cls(model, nerf, open_autoencoder(autoencoder), Geometry(model, nerf.config))
+        coder = open_autoencoder(autoencoder).to(device)
+        return cls(model, nerf.to(device), coder, Geometry(model, nerf.config))
 
     @property
     def size(self) -> int:
@@ -71,22 +64,7 @@ class Studio:
 
     def film(self, seed: int, *, frames: int, mixture: Mixture = STAGE2) -> people.Clip:
         """The pictures of the seed's clip, as `people` draws them, and what is known of them."""
-        task, stride = task_of(seed), _stride(seed)
-        if mixture.kind_of(seed) == "video":
-            return people.video_clip(
-                seed,
-                self.body,
-                task=task,
-                noise=mixture.noise,
-                frames=frames,
-                stride=stride,
-                size=self.size,
-            )
-        if task == "view":
-            rng = generator(seed, "stage 2 clip")
-            variant = 0 if rng.random() < RELEASE_ORBIT_SHARE else 1
-            return people.view_clip(seed, self.body, frames=frames, size=self.size, variant=variant)
-        return people.pose_clip(seed, self.body, frames=frames, size=self.size, stride=stride)
+        return shoot_film(seed, self.body, frames=frames, size=self.size, mixture=mixture)
 
     def clips(
         self,
@@ -95,29 +73,30 @@ class Studio:
         frames: int,
         twin: bool = False,
         mixture: Mixture = STAGE2,
+        film: Film | None = None,
     ) -> list[Clip]:
-        """Film a person, render the conditions, encode.
+        """Film a person, unless a `film` of it is given, render the conditions, encode.
 
         With `twin` a clip of the person's mirror image follows: another person for a tenth of the
         work.
         """
-        film = self.film(seed, frames=frames, mixture=mixture)
-        shot = film.reference
-        poses, cameras = (shot.pose, *film.poses), (shot.camera, *film.cameras)
-        azimuth = [np.radians(azimuth_deg(shot.camera, camera)) for camera in film.cameras]
+        if film is None:
+            film = Film.of(self.film(seed, frames=frames, mixture=mixture))
+        photo = Picture(film.rgb[0], film.mask[0], film.poses[0], film.cameras[0])
+        azimuth = [np.radians(azimuth_deg(photo.camera, view)) for view in film.cameras[1:]]
         pictures = Pictures(
-            rgb=np.concatenate([shot.rgb[None], film.rgb]),
-            mask=np.concatenate([shot.mask[None], film.mask]),
-            renders=self.renders(film.betas, shot, poses, cameras),
-            normals=self.normals(film.betas, poses, cameras),
+            rgb=film.rgb,
+            mask=film.mask,
+            renders=self.renders(film.betas, photo, film.poses, film.cameras),
+            normals=self.normals(film.betas, film.poses, film.cameras),
         )
         sides = [pictures, pictures.mirrored()] if twin else [pictures]
         made = (
             make_clip(
                 self.autoencoder,
                 seed=seed,
-                task=task_of(seed),
-                fps=FPS / (_stride(seed) if film.task == "pose" else 1),
+                task="view" if film.task == "view" else "pose",
+                fps=FPS / (stride_of(seed) if film.task == "pose" else 1),
                 azimuth=np.array(azimuth, np.float32),
                 pictures=side,
             )
@@ -129,7 +108,7 @@ class Studio:
     def renders(
         self,
         betas: NDArray[np.float32],
-        shot: people.Shot,
+        shot: people.Shot | Picture,
         poses: tuple[Pose, ...],
         cameras: tuple[Camera, ...],
     ) -> U8:
@@ -156,10 +135,6 @@ class Studio:
                 vertices, standing = self.body.pose(betas, pose).vertices, pose
             pictures.append(_bytes(kernels.render_normals(vertices, self.body.faces, camera)[0]))
         return np.stack(pictures)
-
-
-def _stride(seed: int) -> int:
-    return int(generator(seed, "stage 2 stride").choice(STRIDES))
 
 
 def _bytes(picture: NDArray[np.float32]) -> U8:

@@ -82,6 +82,7 @@ class VideoUNet(nn.Module):
         added_ids: Tensor,
         switcher: Tensor | None = None,
         condition: Tensor | None = None,
+        told: Tensor | None = None,
     ) -> Tensor:
         """Predict v.
 
@@ -93,12 +94,15 @@ class VideoUNet(nn.Module):
         added_ids : [B, F, 3].
         switcher : [B, F, 2] one-hot of the modality; None leaves its term out, as plain SVD does.
         condition : [B, F, C0, h, w], added after the first convolution.
+        told : [B, F, T], added to the time embedding.
 
         Returns [B, F, C, h, w].
         """
         self._check(sample, noise_level, embedding, added_ids, switcher, condition)
         batch, frames = sample.shape[:2]
         temb = self._time_embedding(noise_level, added_ids, switcher, sample.dtype)  # [B·F, T]
+        if told is not None:
+            temb = temb + told.reshape(temb.shape)
         token = embedding.repeat_interleave(frames, dim=0)  # [B·F, 1, D]
         # 0 everywhere: frames of one video, so the temporal layers are mixed in.
         images = torch.zeros(batch, frames, dtype=sample.dtype, device=sample.device)

@@ -27,7 +27,7 @@ from reference.diffusion.checkpoint import open_checkpoint as open_denoiser
 from reference.diffusion.picture import PictureDecoder
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate import fields, stage2
-from reference.evaluate.cases import PERIOD, Case, loop_case, motion_case, view_case
+from reference.evaluate.cases import PERIOD, SIZE, Case, loop_case, motion_case, view_case
 from reference.evaluate.fvd import SEGMENT, open_detector
 from reference.evaluate.judge import Measures, evaluate, over_time, speed, steadiness, summary
 from reference.evaluate.live import Streamed
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--fit-noise", type=float, default=1.0, metavar="LEVEL", help="of a video's fits (1)"
     )
+    parser.add_argument("--size", type=int, default=SIZE, help="of the pictures (%(default)s)")
     parser.add_argument("--motion-frames", type=int, default=40, metavar="N")
     parser.add_argument(
         "--steady",
@@ -203,12 +204,15 @@ def _videos(args: argparse.Namespace) -> tuple[int, int]:
 
 def _cases(args: argparse.Namespace, body: BodyModel) -> Iterator[Case]:
     """Each person's orbit and, of the first few, motion."""
-    filmed = {} if args.kind == "scan" else {"noise": FitNoise().scaled(args.fit_noise)}
+    filmed: dict[str, Any] = (
+        {} if args.kind == "scan" else {"noise": FitNoise().scaled(args.fit_noise)}
+    )
+    shown = {"size": args.size, **filmed}
     for k, seed in enumerate(args.seeds):
         if args.views:
-            yield view_case(seed, body, frames=args.views, **filmed)
+            yield view_case(seed, body, frames=args.views, **shown)
         if k < args.motions:
-            yield motion_case(seed, body, frames=args.motion_frames, **filmed)
+            yield motion_case(seed, body, frames=args.motion_frames, **shown)
 
 
 def _show(args: argparse.Namespace, body: BodyModel) -> tuple[Show, dict[str, Any]]:
@@ -263,9 +267,9 @@ def _stage2(
             f"{args.autoencoder}: makes latents of {channels} channels, {args.checkpoint} takes "
             f"{wanted}; give the autoencoder that the UNet's clips were encoded with"
         )
-    sigmas = args.sigmas or stage2.levels(
-        windows, args.steps or len(windows.live_sigmas), policy=args.policy
-    )
+    few = trained["train"]["sigmas"] if model.told else None
+    usual = max(map(len, few)) if few else len(windows.live_sigmas)
+    sigmas = args.sigmas or stage2.levels(windows, args.steps or usual, policy=args.policy, few=few)
     show = stage2.Generator(
         model=model,
         decoder=PictureDecoder(autoencoder, model.config).eval(),
@@ -284,6 +288,7 @@ def _stage2(
         "guidance": vars(args.guidance),
         "trained_steps": trained["step"],
         **_ablation(trained),
+        **({"shown_as": "student"} if model.told else {}),
     }
 
 
@@ -330,6 +335,7 @@ def _document(args: argparse.Namespace, command: str) -> dict[str, Any]:
         "kind": args.kind,
         "fit_noise": args.fit_noise if args.kind == "video" else 0.0,
         "views": args.views,
+        **({"size": args.size} if args.size != SIZE else {}),
         "motions": [min(args.motions, len(args.seeds)), args.motion_frames],
         "seen_deg": SEEN_DEG,
     }
@@ -338,7 +344,7 @@ def _document(args: argparse.Namespace, command: str) -> dict[str, Any]:
         document |= {"summary": summary(found.rows), **over_time(found), **speed(found.shown)}
         document |= {"rows": found.rows} if args.rows else {}
     if args.steady:
-        case = loop_case(args.seeds.start, body, frames=args.steady)
+        case = loop_case(args.seeds.start, body, frames=args.steady, size=args.size)
         document["steady"] = steadiness(case, show(case))
     return document
 

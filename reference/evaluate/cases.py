@@ -23,6 +23,7 @@ U8 = NDArray[np.uint8]
 
 PERIOD = 50  # frames of the motion that repeats: two seconds
 LOOP = "walk"
+SIZE = 128  # of the pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,34 +53,44 @@ class Case:
 
 
 def view_case(
-    seed: int, body: BodyModel, *, frames: int, noise: people.FitNoise | None = None
+    seed: int,
+    body: BodyModel,
+    *,
+    frames: int,
+    size: int = SIZE,
+    noise: people.FitNoise | None = None,
 ) -> Case:
     """The orbit that begins at the photo's camera, in the release's steps.
 
     With `noise` a video instead: a camera carried around a person who stands, estimated fits.
     """
     if noise is None:
-        clip = people.view_clip(seed, body, frames=frames)
+        clip = people.view_clip(seed, body, frames=frames, size=size)
     else:
-        clip = people.video_clip(seed, body, task="view", noise=noise, frames=frames)
+        clip = people.video_clip(seed, body, task="view", noise=noise, frames=frames, size=size)
     return _case(seed, clip, counted=range(1, frames))
 
 
 def motion_case(
-    seed: int, body: BodyModel, *, frames: int, noise: people.FitNoise | None = None
+    seed: int,
+    body: BodyModel,
+    *,
+    frames: int,
+    size: int = SIZE,
+    noise: people.FitNoise | None = None,
 ) -> Case:
     """A motion drawn for the person, seen by one camera; with `noise` a video of it."""
     if noise is None:
-        clip = people.pose_clip(seed, body, frames=frames)
+        clip = people.pose_clip(seed, body, frames=frames, size=size)
     else:
-        clip = people.video_clip(seed, body, task="pose", noise=noise, frames=frames)
+        clip = people.video_clip(seed, body, task="pose", noise=noise, frames=frames, size=size)
     return _case(seed, clip, counted=range(frames))
 
 
-def loop_case(seed: int, body: BodyModel, *, frames: int) -> Case:
+def loop_case(seed: int, body: BodyModel, *, frames: int, size: int = SIZE) -> Case:
     """`frames` of a motion that repeats every `PERIOD` frames, cloth included."""
     person = people.Person.from_seed(seed, body)
-    shot = people.reference_shot(person, generator(seed, "reference"))
+    shot = people.reference_shot(person, generator(seed, "reference"), size=size)
     once = list(procedural_motion(LOOP, PERIOD, fps=FPS, seed=seed))
     # Cloth starts at rest: only from the second round on does every round look the same.
     states = people.animate(person, once * 2, FPS)[PERIOD:]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from gas_rt.diffusion import (
     open_policy,
     switcher,
 )
+from gas_rt.errors import InputError
 from reference.autoencoder import Autoencoder
 from reference.diffusion.clips import encode
 from reference.diffusion.config import context_gain
@@ -64,12 +65,27 @@ class Strength:
         return guidance_of(case.task, camera, photo, pose=self.pose, view_behind=self.view_behind)
 
 
-def levels(windows: WindowConfig, steps: int, *, policy: str) -> tuple[float, ...]:
+def levels(
+    windows: WindowConfig,
+    steps: int,
+    *,
+    policy: str,
+    few: Collection[Sequence[float]] | None = None,
+) -> tuple[float, ...]:
     """[steps + 1] noise levels: those the model was trained on, else Karras' between their ends.
 
-    They end as a bundle's do: at 0 in `parity`, else where finished frames serve as context.
+    They end as a bundle's do: at 0 in `parity`, else where finished frames serve as context. A
+    student was trained on the lists `few` alone.
     """
     trained, end = windows.live_sigmas, last_sigma(policy)
+    if few is not None:
+        known = {len(listed): listed for listed in few}
+        if steps not in known:
+            raise InputError(
+                f"steps: the student was trained for {', '.join(map(str, sorted(known)))}, got "
+                f"{steps}"
+            )
+        return explicit_sigmas([*known[steps], end])
     if steps == len(trained):
         return explicit_sigmas([*trained, end])
     spaced = karras_sigmas(steps, sigma_min=trained[-1], sigma_max=trained[0])
@@ -203,10 +219,11 @@ class Generator:
         clean = self.model.centre(told.reference, told.nerf[:1])[0]
         # Never stepped, so never guided.
         frame = FrameSpec(ANCHOR_INDEX, 0, case.task, self.seed, guidance=1.0)
+        steps = len(self.sigmas) - 1
         chunk = SEQUENTIAL_CHUNK if self.policy == "sequential" else self.windows.chunk
-        window = Window(
-            anchor=1, context=self.windows.context, chunk=chunk, steps=len(self.sigmas) - 1
-        )
+        if self.policy == "diagonal" and self.model.told:
+            chunk = max(1, self.windows.in_flight // steps)
+        window = Window(anchor=1, context=self.windows.context, chunk=chunk, steps=steps)
         return open_policy(
             self.policy,
             Schedule(window, self.sigmas),
@@ -223,7 +240,7 @@ class Generator:
             yield from policy.complete(call, *self._step(call, told, condition))
 
     def _step(self, call: Call, told: Conditions, condition: Tensor) -> tuple[F32, F32]:
-        guided = bool((call.guidance != 1).any())
+        guided = self.model.told or bool((call.guidance != 1).any())
         x_next, x0 = DenoiserStep(self.model, guided=guided)(
             torch.tensor(call.x),
             torch.from_numpy(call.sigma),

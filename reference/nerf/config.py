@@ -68,6 +68,8 @@ class TrainConfig(Schedule):
 
 PRESETS: dict[str, tuple[FieldConfig, TrainConfig]] = {
     "mini": (FieldConfig(), TrainConfig()),
+    # Four times the pixels: maps that keep their distance from them, and rays to see them.
+    "mini-256": (FieldConfig(resolution=256, plane_side=96), TrainConfig(rays=1280)),
     # Small enough for unit tests; nothing it learns is worth looking at.
     "tiny": (
         FieldConfig(

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from gas_rt.core import Camera
 from gas_rt.kernels import PosedShell
-from reference.data import Geometry, PhotoGeometry
+from reference.data import Geometry, PhotoGeometry, PointSet
+from reference.devices import moved, place_of
 from reference.nerf.model import HumanNerf, PersonFeatures
 from reference.nerf.volume import composite
 
@@ -16,16 +17,14 @@ __all__ = ["encode_photo", "render_view"]
 
 CHUNK = 4096  # points per decoder call: a call's activations stay in a core's cache
 LAYER = 8  # samples per ray between two looks at how much light is left
+GPU_CHUNK, GPU_LAYER = 1 << 18, 24  # there calls cost more than samples that could be left out
 
 
 @torch.inference_mode()
 def encode_photo(model: HumanNerf, photo: PhotoGeometry) -> PersonFeatures:
     """The features of one person (batch of one)."""
-    return model.encode(
-        torch.from_numpy(photo.image)[None],
-        torch.from_numpy(photo.vertex_uv)[None],
-        torch.from_numpy(photo.vertex_visible)[None],
-    )
+    given = (photo.image, photo.vertex_uv, photo.vertex_visible)
+    return model.encode(*moved(tuple(torch.from_numpy(v)[None] for v in given), place_of(model)))
 
 
 @torch.inference_mode()
@@ -44,15 +43,17 @@ def render_view(
     Samples behind which no more than `early_stop` of the light is left are not evaluated; none
     that matters is skipped at 0.
     """
-    points = geometry.samples(shell, camera, photo)
+    place = place_of(model)
+    points: PointSet = moved(geometry.samples(shell, camera, photo), place)
     rays = camera.width * camera.height
     depth = _rank(points.ray, rays=rays)
-    sigma, rgb = torch.zeros(len(depth)), torch.zeros(len(depth), 3)
-    tau = torch.zeros(rays)
-    for nearest in range(0, int(depth.max()) + 1 if len(depth) else 0, LAYER):
-        layer = (depth >= nearest) & (depth < nearest + LAYER)
+    sigma = torch.zeros(len(depth), device=place)
+    rgb, tau = torch.zeros(len(depth), 3, device=place), torch.zeros(rays, device=place)
+    chunk, step = (CHUNK, LAYER) if place.type == "cpu" else (GPU_CHUNK, GPU_LAYER)
+    for nearest in range(0, int(depth.max()) + 1 if len(depth) else 0, step):
+        layer = (depth >= nearest) & (depth < nearest + step)
         wanted = torch.nonzero(layer & (torch.exp(-tau) > early_stop)[points.ray])[:, 0]
-        for rows in wanted.split(CHUNK):
+        for rows in wanted.split(chunk):
             sigma[rows], rgb[rows] = model.field(
                 points.x_can[rows],
                 points.d_can[rows],
@@ -65,11 +66,11 @@ def render_view(
         tau.index_add_(0, points.ray[wanted], (sigma * points.delta)[wanted])
     colour, alpha = composite(points.ray, points.delta, sigma, rgb, rays=rays)
     shape = (camera.height, camera.width)
-    return colour.reshape(*shape, 3).numpy(), alpha.reshape(shape).numpy()
+    return colour.reshape(*shape, 3).cpu().numpy(), alpha.reshape(shape).cpu().numpy()
 
 
 def _rank(ray: torch.Tensor, *, rays: int) -> torch.Tensor:
     """How many samples of its ray lie before each sample; ray [N] ascending."""
     count = torch.bincount(ray, minlength=rays)
     first = torch.cumsum(count, 0) - count
-    return torch.arange(len(ray)) - first[ray]
+    return torch.arange(len(ray), device=ray.device) - first[ray]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gas_rt.body import BodyModel
 from reference.data import VIEW_KIND, Batch, Geometry, Sampler, Shards, batches, camera_ranges
+from reference.devices import computes_half, feeders, moved
 from reference.metrics import SEEN_DEG, azimuth_deg, mask_box, psnr_db
 from reference.nerf import FieldConfig, HumanNerf, TrainConfig
 from reference.nerf.checkpoint import mesh_of
@@ -47,7 +48,8 @@ def predict(model: HumanNerf, batch: Batch) -> tuple[Tensor, Tensor]:
 
 def losses(model: HumanNerf, batch: Batch, config: TrainConfig) -> tuple[Tensor, dict[str, float]]:
     """The loss and its parts."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bf16):
+    half = config.bf16 and computes_half(batch.rgb.device)
+    with torch.autocast(batch.rgb.device.type, torch.bfloat16, enabled=half):
         rgb, alpha = predict(model, batch)
     error = rgb - batch.rgb
     squared = (error**2).mean()
@@ -92,11 +94,13 @@ def train(
     data: Path,
     body: BodyModel,
     out: Path,
+    device: str = "cpu",
     checkpoint_s: float = 150.0,
     validate_every: int = 500,
     stop_at: int | None = None,
 ) -> Run:
     """Train to `config.steps` (or stop early at `stop_at`), continuing what `out` holds."""
+    place = torch.device(device)
     torch.manual_seed(config.seed)
     geometry = Geometry(body, field)
     people = Shards(data, split="train")
@@ -105,17 +109,16 @@ def train(
     if any(data.glob("val-*.npz")) and validate_every > 0:
         validation = Shards(data, split="val", limit=VALIDATION_PEOPLE)
     run = Run(
-        HumanNerf(field, mesh_of(body)),
+        HumanNerf(field, mesh_of(body)).to(place),
         config,
         {"field": to_dict(field), "train": to_dict(config)},
         notes={"camera_ranges": camera_ranges(people, body)},
     )
 
     def parts(start: int, stop: int) -> Iterator[Sequence[Losses]]:
-        for batch in batches(sampler, start=start, stop=stop):
-            yield [
-                partial(losses, batch=part, config=config) for part in split(batch, config.workers)
-            ]
+        for batch in batches(sampler, start=start, stop=stop, workers=feeders(place)):
+            parts = split(moved(batch, place), config.workers)
+            yield [partial(losses, batch=part, config=config) for part in parts]
 
     return fit(
         run,

@@ -8,6 +8,7 @@ alone: whether they are a scan's, whose poses and cameras are exact, or a video'
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
@@ -35,7 +36,7 @@ from reference.people.person import Person, PersonState
 from reference.people.sampling import FPS, Shot, draw_elevation, reference_state, shoot
 from reference.people.videos import estimated_shot, estimated_take, motion_take, turning_take
 
-__all__ = ["FIELDS", "draw_person", "read", "stream"]
+__all__ = ["FIELDS", "check_shard", "draw_person", "fields", "read", "stream", "write"]
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -46,28 +47,34 @@ PERSONS_PER_SHARD = 64
 MOTION_FRAMES = 24
 BODY = Path(__file__).parents[2] / "engines" / "gas-mini" / "body.npz"
 
-FIELDS: dict[str, tuple[str, tuple[int, ...]]] = {
-    "seeds": ("int64", ()),
-    "betas": ("float32", (10,)),
-    "ref_rgb": ("uint8", (SIZE, SIZE, 3)),
-    "ref_mask": ("uint8", (SIZE, SIZE)),
-    "ref_rotations": ("float32", (24, 3)),
-    "ref_translation": ("float32", (3,)),
-    "ref_K": ("float32", (3, 3)),
-    "ref_R": ("float32", (3, 3)),
-    "ref_t": ("float32", (3,)),
-    "tgt_rgb": ("uint8", (TARGETS, SIZE, SIZE, 3)),
-    "tgt_mask": ("uint8", (TARGETS, SIZE, SIZE)),
-    "tgt_rotations": ("float32", (TARGETS, 24, 3)),
-    "tgt_translation": ("float32", (TARGETS, 3)),
-    "tgt_K": ("float32", (TARGETS, 3, 3)),
-    "tgt_R": ("float32", (TARGETS, 3, 3)),
-    "tgt_t": ("float32", (TARGETS, 3)),
-    "tgt_kind": ("uint8", (TARGETS,)),
-    "light": ("float32", (7,)),
-    "video": ("uint8", ()),
-    "fit_noise": ("float32", ()),
-}
+
+def fields(size: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """`FIELDS` of pictures of another size."""
+    return {
+        "seeds": ("int64", ()),
+        "betas": ("float32", (10,)),
+        "ref_rgb": ("uint8", (size, size, 3)),
+        "ref_mask": ("uint8", (size, size)),
+        "ref_rotations": ("float32", (24, 3)),
+        "ref_translation": ("float32", (3,)),
+        "ref_K": ("float32", (3, 3)),
+        "ref_R": ("float32", (3, 3)),
+        "ref_t": ("float32", (3,)),
+        "tgt_rgb": ("uint8", (TARGETS, size, size, 3)),
+        "tgt_mask": ("uint8", (TARGETS, size, size)),
+        "tgt_rotations": ("float32", (TARGETS, 24, 3)),
+        "tgt_translation": ("float32", (TARGETS, 3)),
+        "tgt_K": ("float32", (TARGETS, 3, 3)),
+        "tgt_R": ("float32", (TARGETS, 3, 3)),
+        "tgt_t": ("float32", (TARGETS, 3)),
+        "tgt_kind": ("uint8", (TARGETS,)),
+        "light": ("float32", (7,)),
+        "video": ("uint8", ()),
+        "fit_noise": ("float32", ()),
+    }
+
+
+FIELDS = fields(SIZE)
 """dtype and shape per person; a shard stacks them on a first axis.
 
 Of a video, betas, rotations, translation, K, R and t are as estimated, and tgt_kind 0 is a person
@@ -80,10 +87,12 @@ def _body(path: str) -> BodyModel:
     return BodyModel.open(path)
 
 
-def draw_person(seed: int, body: BodyModel, mixture: Mixture = STAGE1) -> Arrays:
+def draw_person(
+    seed: int, body: BodyModel, mixture: Mixture = STAGE1, *, size: int = SIZE
+) -> Arrays:
     """Reference and targets of one person, keyed as in `FIELDS`."""
     person = Person.from_seed(seed, body)
-    reference, standing_state = reference_state(person, seeds.generator(seed, "reference"), SIZE)
+    reference, standing_state = reference_state(person, seeds.generator(seed, "reference"), size)
     video = mixture.kind_of(seed) == "video"
     if video:
         reference, shots = _video(person, reference, mixture.noise)
@@ -126,7 +135,7 @@ def _scan(person: Person, reference: Shot, standing_state: PersonState) -> list[
             azimuth=azimuth + float(away),
             elevation=draw_elevation(rng),
             lens=draw_lens(rng),
-            size=SIZE,
+            size=reference.camera.width,
         )
         shots.append(shoot(person, state, camera))
     return shots
@@ -136,7 +145,7 @@ def _video(person: Person, reference: Shot, noise: FitNoise) -> tuple[Shot, list
     """The reference and frames of two videos, around the person and of it moving, as estimated."""
     rng = seeds.generator(person.seed, "video targets")
     around = turning_take(person, reference.pose, reference.camera, rng, frames=ORBITS * 3)
-    moving = motion_take(person, rng, frames=MOTION_FRAMES, size=SIZE)
+    moving = motion_take(person, rng, frames=MOTION_FRAMES, size=reference.camera.width)
     chosen = np.sort(rng.choice(MOTION_FRAMES, TARGETS - ORBITS, replace=False))
     betas = estimated_shape(person.betas, noise, rng)
     shots = []
@@ -171,7 +180,7 @@ def _orbit_cameras(
                     azimuth=azimuth + angle,
                     elevation=elevation,
                     lens=lens,
-                    size=SIZE,
+                    size=camera.width,
                 )
             )
     return cameras
@@ -188,9 +197,9 @@ def _other_states(person: Person, rng: np.random.Generator) -> list[PersonState]
     return states
 
 
-def _draw(task: tuple[int, str, Mixture]) -> Arrays:
-    seed, path, mixture = task
-    return draw_person(seed, _body(path), mixture)
+def _draw(task: tuple[int, str, Mixture, int]) -> Arrays:
+    seed, path, mixture, size = task
+    return draw_person(seed, _body(path), mixture, size=size)
 
 
 def stream(
@@ -199,21 +208,24 @@ def stream(
     mixture: Mixture = STAGE1,
     workers: int = 1,
     body: str | os.PathLike[str] = BODY,
+    size: int = SIZE,
 ) -> Iterator[Arrays]:
     """The persons of the seeds, in order; `workers` processes work ahead."""
-    tasks = ((seed, str(body), mixture) for seed in chosen)
+    tasks = ((seed, str(body), mixture, size) for seed in chosen)
     if workers <= 1:
         yield from map(_draw, tasks)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: whoever calls may have threads, whose locks a fork would copy.
+    server = multiprocessing.get_context("forkserver")
+    with ProcessPoolExecutor(workers, mp_context=server) as pool:
         yield from pool.map(_draw, tasks, chunksize=4)
 
 
-def read(path: str | os.PathLike[str]) -> Arrays:
-    """A shard's arrays, checked against `FIELDS`."""
+def read(path: str | os.PathLike[str], *, size: int = SIZE) -> Arrays:
+    """A shard's arrays, checked against the `fields` of pictures of `size`."""
     with np.load(path, allow_pickle=False) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    for name, (dtype, shape) in FIELDS.items():
+    for name, (dtype, shape) in fields(size).items():
         found = arrays.get(name)
         if found is None or found.dtype != dtype or found.shape[1:] != shape:
             what = "no such array" if found is None else f"{found.dtype} {list(found.shape)}"
@@ -233,9 +245,9 @@ def write(path: Path, persons: Sequence[Arrays]) -> None:
     temporary.replace(path)
 
 
-def _check_mixture(path: Path, mixture: Mixture) -> None:
+def check_shard(path: Path, mixture: Mixture, *, size: int = SIZE) -> None:
     """Refuse a finished shard that another mixture made."""
-    found = read(path)
+    found = read(path, size=size)
     kinds = [mixture.kind_of(int(seed)) == "video" for seed in found["seeds"]]
     levels = np.float32([mixture.level_of(int(seed)) for seed in found["seeds"]])
     if not np.array_equal(found["video"], kinds) or not np.array_equal(found["fit_noise"], levels):
@@ -255,6 +267,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip", type=int, default=0, help="persons of the split to leave out")
     parser.add_argument("--body", type=Path, default=BODY)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--size", type=int, default=SIZE, help="pixels on a side (%(default)s)")
     add_mixture(parser, STAGE1)
     arguments = parser.parse_args(argv)
     try:
@@ -270,9 +283,15 @@ def main(argv: list[str] | None = None) -> int:
         number = (arguments.skip + first) // PERSONS_PER_SHARD
         path = arguments.out / f"{arguments.split}-{number:05d}.npz"
         if path.exists():
-            _check_mixture(path, mixture)
+            check_shard(path, mixture, size=arguments.size)
             continue
-        people = stream(chosen, mixture=mixture, workers=arguments.workers, body=arguments.body)
+        people = stream(
+            chosen,
+            mixture=mixture,
+            workers=arguments.workers,
+            body=arguments.body,
+            size=arguments.size,
+        )
         write(path, list(people))
         done = first + len(chosen)
         print(

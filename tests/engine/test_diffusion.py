@@ -191,7 +191,7 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (drop("graphs/conditioner"), "'diffusion' needs the graph 'conditioner'"),
         (drop("graphs/denoiser_nocfg_clip"), "needs the graph 'denoiser_nocfg_clip'"),
         (put("profiles.live.unguided", "other"), "needs the graph 'other'"),
-        (put("profiles.live.guided", "denoiser_nocfg"), "the graph 'denoiser_nocfg' two tasks"),
+        (put("profiles.live.guided", "denoiser_nocfg"), "'denoiser_nocfg'.* it lacks 'guidance'"),
         (put("profiles.live.unguided", "vae_decoder"), "the graph 'vae_decoder' two tasks"),
         (put("profiles.parity.guided", "denoiser"), "the graph 'denoiser' two tasks"),
         (drop("graphs/vae_decoder/inputs/base"), "'vae_decoder'.* it lacks 'base'"),
@@ -225,3 +225,35 @@ def test_without_guidance_the_guided_graphs_may_be_missing(damaged: Any) -> None
     config = open_bundle(damaged(change)).config.diffusion
     assert config is not None
     assert not config.guidance.used
+
+
+def distilled(manifest: dict[str, Any]) -> None:
+    """The graphs that take guidance serve every frame."""
+    for profile in manifest["config"]["diffusion"]["profiles"].values():
+        del manifest["graphs"][profile["unguided"]]
+        profile["unguided"] = profile["guided"]
+
+
+def test_distilled_guidance_needs_one_graph_that_takes_it(damaged: Any) -> None:
+    opened = open_bundle(damaged(distilled))
+    assert opened.config.diffusion is not None
+    assert all(p.distilled for p in opened.config.diffusion.profiles.values())
+    assert opened.config.diffusion.guidance.used
+    assert opened.denoiser is opened.graph("denoiser")
+
+
+def test_fewer_levels_are_chunks_of_more_frames_where_none_is_said(damaged: Any) -> None:
+    lists = {"3": SIGMAS, "1": [9.0]}
+    policy = {"profile": "live", "sigmas": lists}
+    config = open_bundle(damaged(put("policies.diagonal", policy))).config.diffusion
+    assert config is not None
+    assert config.steps("diagonal") == (1, 3)
+    for steps, chunk in ((3, 1), (1, 3)):
+        window = config.schedule("diagonal", steps=steps).window
+        assert (window.steps, window.chunk, window.length) == (steps, chunk, 5)
+
+
+def test_levels_that_do_not_fill_the_window_are_refused(damaged: Any) -> None:
+    policy = {"profile": "live", "sigmas": {"2": [9.0, 1.0]}}
+    with pytest.raises(BundleError, match="2 in flight = 4 frames, its profile has 5"):
+        open_bundle(damaged(put("policies.diagonal", policy)))

@@ -57,14 +57,16 @@ class CountedGraphs:
 
         return Counted()
 
-    def session(self, avatar: Avatar, policy: str, *, render: Any = None, **config: Any) -> Session:
+    def session(
+        self, avatar: Avatar, policy: str, *, render: Any = None, bundle: Any = None, **config: Any
+    ) -> Session:
         performer = self._model.performer(avatar)
         run = DiffusionRun(policy, STEPS, seed=2)
         stages = diffusion_stages(
             avatar,
             performer.rig,
             render or performer.render,
-            config=self._model.parts.bundle.config,
+            config=bundle or self._model.parts.bundle.config,
             graph=self,
             run=run,
             threads=1,
@@ -458,6 +460,34 @@ def test_an_unguided_bundle_needs_no_second_branch(
         assert len(list(FrameStream(session, front))) == 4
     assert "denoiser" not in graphs.calls
     assert graphs.calls["denoiser_nocfg"] == 4 + STEPS - 1
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_distilled_guidance_is_told_to_the_one_graph(
+    diffusion_model: Model,
+    graphs: CountedGraphs,
+    diffusion_avatar: Avatar,
+    requests: list[Request],
+    person: ToyPerson,
+    policy: str,
+) -> None:
+    """The toy's guided graph does what both do, so frames must not differ, guided or not."""
+    config = diffusion_model.parts.bundle.config
+    assert config.diffusion is not None
+    policies = {
+        name: replace(p, profile=replace(p.profile, unguided=p.profile.guided))
+        for name, p in config.diffusion.policies.items()
+    }
+    told = replace(config, diffusion=replace(config.diffusion, policies=policies))
+    front = [Request(person.pose, diffusion_avatar.camera, task="view")] * 2
+    asked = [*front, *requests[:4]]
+    with graphs.session(diffusion_avatar, policy) as session:
+        expected = [frame.rgb.copy() for frame in FrameStream(session, asked)]
+    with graphs.session(diffusion_avatar, policy, bundle=told) as session:
+        found = [frame.rgb.copy() for frame in FrameStream(session, asked)]
+    assert not any("nocfg" in name for name in graphs.calls)
+    for one, two in zip(found, expected, strict=True):
+        assert np.abs(one.astype(int) - two).max() <= 1
 
 
 def test_without_the_field_the_picture_is_stage_2s_alone(

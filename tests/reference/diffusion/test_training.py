@@ -155,7 +155,9 @@ def test_dropped_conditions_are_gone_and_unused_frames_weigh_nothing(shards: Pat
 
 def test_own_context_is_the_models_and_nothing_else_changes(shards: Path) -> None:
     clips = Clips(shards, split="train")
-    config = replace(CONFIG, opening_steps=0, live_share=1.0, own_context=1.0, drop_nerf=0.0)
+    config = replace(
+        CONFIG, opening_steps=0, single_share=0.0, live_share=1.0, own_context=1.0, drop_nerf=0.0
+    )
     config = replace(config, windows=replace(config.windows, start_share=0.0))
     batch = draw(clips, MODEL, config, 0)
     assert batch.own[0].tolist() == [0, 10, 0, 0]
@@ -176,7 +178,7 @@ def test_cuts_follow_the_person_in_every_array(shards: Path) -> None:
     arrays["reference_person"][:] = 0
     arrays["reference_person"][..., 2:] = 255
     config = replace(CONFIG, crops=(2,), drop_reference=0.0, drop_nerf=0.0, live_share=0.0)
-    config = replace(config, opening_steps=0, own_context=0.0)
+    config = replace(config, opening_steps=0, single_share=0.0, own_context=0.0)
     cut, whole = draw(clips, MODEL, config, 0), draw(clips, MODEL, replace(config, crops=(4,)), 0)
     assert cut.x0.shape == (1, 4, 4, 4, 2)
     for name in ("x0", "nerf"):

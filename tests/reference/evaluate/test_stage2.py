@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from gas_rt.diffusion import SIGMA_MIN
+from gas_rt.errors import InputError
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import Denoiser
 from reference.diffusion.clips import encode
 from reference.diffusion.config import PRESETS
 from reference.diffusion.picture import PictureDecoder
+from reference.diffusion.student import start_as
 from reference.diffusion.windows import WindowConfig
 from reference.evaluate import stage2
 
@@ -188,3 +190,27 @@ def test_levels_are_those_of_training_or_lie_between_them():
     assert more[-2:] == pytest.approx((1.0, SIGMA_MIN))
     assert np.all(np.diff(more) < 0)
     assert len(more) == 6
+
+
+@pytest.mark.parametrize("policy", stage2.POLICIES)
+@pytest.mark.parametrize(("steps", "poses"), [(2, 2), (1, 2)])
+def test_a_student_fills_the_same_window_in_fewer_steps(generator, square, policy, steps, poses):
+    """Two frames in flight: two levels of one frame each, or one level of two."""
+    made = generator(policy)
+    student = start_as(made.model)
+    torch.nn.init.normal_(student.told_embedding.linear_2.weight, std=0.5)
+    sigmas = stage2.levels(made.windows, steps, policy=policy, few=[[10.0, 1.0], [9.0]])
+    assert len(sigmas) == steps + 1
+    case, told = square("pose", frames=6), []
+    student.told_embedding.register_forward_hook(lambda _, given, __: told.append(given[0].shape))
+    shown = replace(made, model=student.eval(), sigmas=sigmas)(case)
+    assert np.isfinite(shown.pictures).all()
+    assert told
+    if policy == "diagonal":
+        assert shown.first_frame_poses == poses
+        assert {shape[1] for shape in told} == {made.windows.live_frames}
+
+
+def test_a_student_has_no_other_steps():
+    with pytest.raises(InputError, match="was trained for 1, 2, got 4"):
+        stage2.levels(WindowConfig(), 4, policy="diagonal", few=[[10.0, 1.0], [9.0]])
