@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from gas_rt.model import Model, Performer, load
     from gas_rt.stream import FrameStream, Session, SessionConfig, SessionStats
     from gas_rt.stream.report import environment as info
+    from gas_rt.stream.tracing import Tracer
 
 __version__ = "0.1.0"
 
@@ -74,6 +75,7 @@ __all__ = [
     "SessionError",
     "SessionStats",
     "ShapeError",
+    "Tracer",
     "Window",
     "__version__",
     "framing_camera",
@@ -110,6 +112,7 @@ _HOMES = {
     "gas_rt.field.bake": ("BakeConfig",),
     "gas_rt.model": ("Model", "Performer", "load"),
     "gas_rt.stream": ("FrameStream", "Session", "SessionConfig", "SessionStats"),
+    "gas_rt.stream.tracing": ("Tracer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -232,12 +232,24 @@ class BackendReport:
 
 @dataclass(frozen=True)
 class FrameTimings:
-    """Where one frame's time went; milliseconds, keyed by stage name."""
+    """Where one frame's time went, in milliseconds.
+
+    Attributes
+    ----------
+    captured_ns, pushed_ns, ready_ns : of the pose, of its push, and of the finished frame.
+    stages_ms : by stage, the work that was this frame's. Of a call that moves several frames each
+        has its share, so that sums over frames count nothing twice. ``denoise 1`` and on are the
+        frame's steps.
+    waits_ms : what else passed: ``queue``, until the first stage took the pose; ``handoff``,
+        between stages; ``window``, inside of stages while they worked for other frames or
+        waited for later poses. Stages and waits add up to the time from push to ready.
+    """
 
     captured_ns: int
     pushed_ns: int
     ready_ns: int
     stages_ms: dict[str, float] = field(default_factory=dict)
+    waits_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def age_ms(self) -> float:

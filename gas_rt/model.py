@@ -36,6 +36,7 @@ from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig
 from gas_rt.stream.stages import Picture, Stage
+from gas_rt.stream.tracing import TraceLike, open_trace
 
 __all__ = ["Model", "Performer", "load"]
 
@@ -252,6 +253,7 @@ class Model:
         mode: RenderMode = "fast",
         pipelined: bool = True,
         noise_period: int | None = None,
+        trace: TraceLike = None,
     ) -> Session:
         """Open a live session. Its graphs are compiled, and have run once, when this returns.
 
@@ -267,6 +269,8 @@ class Model:
         mode : how the field is rendered: ``fast``, ``baked`` or ``exact``.
         pipelined : False runs all stages on one thread, to measure what overlap brings.
         noise_period : frames this far apart share their noise; 20 is the release's habit.
+        trace : True records what happens when, in ``session.trace``; a path also writes it there
+            as the session closes, for Perfetto.
 
         The field takes no steps and no noise: it has the same picture whatever they are.
         """
@@ -284,14 +288,22 @@ class Model:
             burst=frames_at_once(diffusion, run) if diffusion else 1,
         )
         check = diffusion_check(run.policy, on_late=on_late) if diffusion else None
+        tracer, trace_path = open_trace(trace)
         performer = self.performer(avatar, mode=mode)
+
+        def closing(session: Session) -> None:
+            self._forget(session)
+            if tracer is not None and trace_path is not None:
+                tracer.write(trace_path, name=run.policy)
+
         session = Session(
             self._stages(performer, run),
             config,
             backend=self.backend,
             camera_problems=performer.camera_problems,
             check_request=check,
-            on_close=self._forget,
+            on_close=closing,
+            watchers=[] if tracer is None else [tracer],
         )
         with self._lock:
             self._sessions.add(session)

@@ -9,6 +9,7 @@ from gas_rt.cli.common import (
     add_json_flag,
     add_model_flags,
     add_policy_flags,
+    add_trace_flag,
     at_least,
     bar,
     check_folder_of,
@@ -33,6 +34,7 @@ def add_parser(verbs: Any) -> None:
     what.add_argument("--orbit", action="store_true", help="the photo's pose from all around")
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
     parser.add_argument("--report", metavar="R.json", help="also write the report there")
+    add_trace_flag(parser)
     picture = parser.add_argument_group("picture")
     add_policy_flags(picture)
     picture.add_argument("--mode", default="fast", metavar="M", help="fast, baked or exact")
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
             fps=args.fps,
             on_late="lossless",
             mode=args.mode,
+            trace=args.trace,
         ) as session:
             performer = model.performer(avatar, mode="fast")
             size = args.size or model.resolution

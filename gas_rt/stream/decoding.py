@@ -31,7 +31,7 @@ class DecodeStage:
 
     def process(self, job: Job) -> list[Job]:
         """The job with a `Picture` of its request's size."""
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         denoised = job.payload
         assert isinstance(denoised, Denoised)
         decoded = None
@@ -39,7 +39,8 @@ class DecodeStage:
             inputs = _inputs(denoised.latent, denoised.conditioning)
             decoded = self._graph.run(inputs)["picture"][0]  # [3, S, S]
         picture = _picture(decoded, job)
-        return [job.after(self.name, picture, elapsed_ns=time.perf_counter_ns() - start)]
+        elapsed_ns = time.monotonic_ns() - start
+        return [job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)]
 
     def finish(self) -> list[Job]:
         """Nothing is held back."""
@@ -104,7 +105,7 @@ class WindowDecodeStage:
 
     def _decoded(self, end: int) -> Iterator[Job]:
         """The row's frames up to `end` that were not given out yet."""
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         del self._row[: -self._frames]
         first = self._count - len(self._row)
         if self._called is None or self._called[0] != self._count:
@@ -116,9 +117,10 @@ class WindowDecodeStage:
         done = self._row[self._made - first : end - first]
         pictures = [_picture(decoded[self._made - first + k], job) for k, job in enumerate(done)]
         self._made = end
-        elapsed_ns = (time.perf_counter_ns() - start) // max(len(done), 1)
+        elapsed_ns = (time.monotonic_ns() - start) // max(len(done), 1)
         for job, picture in zip(done, pictures, strict=True):
-            yield job.after(self.name, picture, elapsed_ns=elapsed_ns)
+            yield job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)
+            start += elapsed_ns
 
 
 def _picture(decoded: F32 | None, job: Job) -> Picture:
