@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from gas_rt.field.bake import BakeConfig
     from gas_rt.model import Model, Performer, load
     from gas_rt.stream import FrameStream, Session, SessionConfig, SessionStats
+    from gas_rt.stream.recording import Recording
+    from gas_rt.stream.replay import Replay
     from gas_rt.stream.report import environment as info
     from gas_rt.stream.tracing import Tracer
 
@@ -69,6 +71,8 @@ __all__ = [
     "Performer",
     "PlanError",
     "Pose",
+    "Recording",
+    "Replay",
     "Request",
     "Session",
     "SessionConfig",
@@ -112,6 +116,8 @@ _HOMES = {
     "gas_rt.field.bake": ("BakeConfig",),
     "gas_rt.model": ("Model", "Performer", "load"),
     "gas_rt.stream": ("FrameStream", "Session", "SessionConfig", "SessionStats"),
+    "gas_rt.stream.recording": ("Recording",),
+    "gas_rt.stream.replay": ("Replay",),
     "gas_rt.stream.tracing": ("Tracer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

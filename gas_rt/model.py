@@ -33,10 +33,12 @@ from gas_rt.stream.assembly import (
     frames_at_once,
 )
 from gas_rt.stream.frames import FrameStream
+from gas_rt.stream.recording import Recording, SessionMark
+from gas_rt.stream.replay import Replay
 from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig
 from gas_rt.stream.stages import Picture, Stage
-from gas_rt.stream.tracing import TraceLike, open_trace
+from gas_rt.stream.watched import RecordLike, TraceLike, Watched
 
 __all__ = ["Model", "Performer", "load"]
 
@@ -254,6 +256,7 @@ class Model:
         pipelined: bool = True,
         noise_period: int | None = None,
         trace: TraceLike = None,
+        record: RecordLike = None,
     ) -> Session:
         """Open a live session. Its graphs are compiled, and have run once, when this returns.
 
@@ -271,6 +274,8 @@ class Model:
         noise_period : frames this far apart share their noise; 20 is the release's habit.
         trace : True records what happens when, in ``session.trace``; a path also writes it there
             as the session closes, for Perfetto.
+        record : a path writes there, as the session closes, what was decided in it, from which
+            `replay` makes the same frames; True keeps that in ``session.record`` alone.
 
         The field takes no steps and no noise: it has the same picture whatever they are.
         """
@@ -288,13 +293,13 @@ class Model:
             burst=frames_at_once(diffusion, run) if diffusion else 1,
         )
         check = diffusion_check(run.policy, on_late=on_late) if diffusion else None
-        tracer, trace_path = open_trace(trace)
         performer = self.performer(avatar, mode=mode)
+        mark = partial(self._mark, avatar, run, mode=performer.mode, fps=config.fps)
+        watched = Watched(trace, record, mark=mark)
 
         def closing(session: Session) -> None:
             self._forget(session)
-            if tracer is not None and trace_path is not None:
-                tracer.write(trace_path, name=run.policy)
+            watched.write(name=run.policy)
 
         session = Session(
             self._stages(performer, run),
@@ -303,7 +308,7 @@ class Model:
             camera_problems=performer.camera_problems,
             check_request=check,
             on_close=closing,
-            watchers=[] if tracer is None else [tracer],
+            watchers=watched.watchers,
         )
         with self._lock:
             self._sessions.add(session)
@@ -343,6 +348,30 @@ class Model:
         except BaseException:
             session.close()
             raise
+
+    def replay(self, avatar: Avatar, recording: Recording | str | Path) -> Replay:
+        """The frames that a recorded session handed out, made again.
+
+        On the machine, and with the backend and the threads, that it was recorded on, they are
+        the same to the bit; `Replay.differing` tells where they are not. `GasRtWarning` says
+        what is not as it was. Raises `FileError` for a recording of another bundle or avatar.
+        """
+        self._require_open()
+        if not isinstance(recording, Recording):
+            recording = Recording.open(recording)
+        recording.check(self._parts.bundle, avatar)
+        said = recording.session
+        run = self._run(
+            said.policy,
+            said.steps or None,
+            task=said.task,
+            seed=said.seed,
+            noise_period=said.noise_period,
+        )
+        performer = self.performer(avatar, mode=check_mode(said.mode))
+        here = self._mark(avatar, run, mode=performer.mode, fps=said.fps)
+        said.warn_of_differences(here)
+        return Replay(recording, self._stages(performer, run))
 
     def info(self) -> dict[str, Any]:
         """What is loaded, as plain values."""
@@ -390,6 +419,17 @@ class Model:
             graph=parts.warm_graph,
             run=run,
             threads=parts.threads,
+        )
+
+    def _mark(self, avatar: Avatar, run: DiffusionRun, *, mode: str, fps: float) -> SessionMark:
+        return SessionMark.of(
+            self._parts.bundle,
+            avatar,
+            run,
+            mode=mode,
+            fps=fps,
+            threads=self._parts.threads,
+            backend=self._parts.engine.report,
         )
 
     def _run(

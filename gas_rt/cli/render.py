@@ -16,6 +16,7 @@ from gas_rt.cli.common import (
     emit,
     open_model,
 )
+from gas_rt.cli.replay import replay
 from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
 
 __all__ = ["add_parser"]
@@ -32,9 +33,13 @@ def add_parser(verbs: Any) -> None:
         "--motion", metavar="M.npz", help="AMASS .npz, .bvh, or a bundled one by name"
     )
     what.add_argument("--orbit", action="store_true", help="the photo's pose from all around")
+    what.add_argument(
+        "--replay", metavar="R.gasrec", help="the frames of a recorded session, made again"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
     parser.add_argument("--report", metavar="R.json", help="also write the report there")
     add_trace_flag(parser)
+    parser.add_argument("--record", metavar="R.gasrec", help="write what --replay needs there")
     picture = parser.add_argument_group("picture")
     add_policy_flags(picture)
     picture.add_argument("--mode", default="fast", metavar="M", help="fast, baked or exact")
@@ -53,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     from gas_rt.video import VideoWriter
 
     check_folder_of(args.output, flag="--output")
+    if args.replay is not None:
+        return replay(args)
     if args.frames is not None:
         at_least(args.frames, 1, flag="--frames")
     if args.size is not None:
@@ -69,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
             on_late="lossless",
             mode=args.mode,
             trace=args.trace,
+            record=args.record,
         ) as session:
             performer = model.performer(avatar, mode="fast")
             size = args.size or model.resolution

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.denoising import Denoised
 from gas_rt.stream.stages import Job, Picture
 
-__all__ = ["DecodeStage", "WindowDecodeStage", "joined_alpha"]
+__all__ = ["DecodeStage", "WindowDecodeStage", "field_picture", "joined_alpha"]
 
 # A generated background is black up to the decoder's noise. Below the first value a pixel shows
 # nothing, from the second on it is covered; of 255.
@@ -121,6 +122,13 @@ class WindowDecodeStage:
         for job, picture in zip(done, pictures, strict=True):
             yield job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)
             start += elapsed_ns
+
+
+def field_picture(job: Job) -> Picture:
+    """The field's picture of a job that was conditioned, at its request's size."""
+    conditioning = job.payload
+    assert isinstance(conditioning, Conditioning)
+    return _picture(None, replace(job, payload=Denoised(None, conditioning)))
 
 
 def _picture(decoded: F32 | None, job: Job) -> Picture:

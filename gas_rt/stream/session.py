@@ -17,6 +17,7 @@ from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Tas
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
 from gas_rt.stream.pacing import DeadlineMeter, period_of
 from gas_rt.stream.pipeline import QUEUE_PLANS, Clock, Pipeline
+from gas_rt.stream.recorder import Recorder
 from gas_rt.stream.stages import Stage
 from gas_rt.stream.tracing import Tracer
 from gas_rt.stream.watching import Watcher
@@ -127,6 +128,11 @@ class Session:
     def trace(self) -> Tracer | None:
         """What happened so far, if the session was opened with ``trace``."""
         return next((w for w in self._watchers if isinstance(w, Tracer)), None)
+
+    @property
+    def record(self) -> Recorder | None:
+        """What was decided so far, if the session was opened with ``record``."""
+        return next((w for w in self._watchers if isinstance(w, Recorder)), None)
 
     # ---- in --------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gas_rt.errors import InputError
-from gas_rt.files import atomic_write, check_folder_of
+from gas_rt.files import atomic_write
 from gas_rt.stream.watching import Watcher
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from gas_rt.stream.queues import DropReason
     from gas_rt.stream.stages import Job
 
-__all__ = ["EVENTS_KEPT", "TraceLike", "Tracer", "open_trace", "trace_document", "write_trace"]
+__all__ = ["EVENTS_KEPT", "Tracer", "trace_document", "write_trace"]
 
 # Some 20 events a frame: ten minutes at 25 fps, 100 MB of tuples and about as much JSON.
 EVENTS_KEPT = 300_000
@@ -153,23 +153,6 @@ class Tracer(Watcher):
     def _add(self, event: _Span | _Wait | _Mark | _Count) -> None:
         self._added += 1  # may miss one where threads meet; only `lost` is told from it
         self._kept.append(event)
-
-
-TraceLike = Tracer | str | Path | bool | None
-
-
-def open_trace(trace: TraceLike) -> tuple[Tracer | None, Path | None]:
-    """The tracer that a session's ``trace`` asks for, and where it is written at the end."""
-    if trace is None or trace is False:
-        return None, None
-    if trace is True:
-        return Tracer(), None
-    if isinstance(trace, Tracer):
-        return trace, None
-    if isinstance(trace, str | Path):
-        check_folder_of(trace, flag="trace")
-        return Tracer(), Path(trace)
-    raise InputError(f"trace: expected True, a path or a gas_rt.Tracer, got {trace!r}")
 
 
 def write_trace(path: str | Path, sessions: Sequence[tuple[str, Tracer]]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gas_rt import Avatar
+from gas_rt import Avatar, Recording
 from tests.cli.test_cli import gas_rt, model_flags, refused
 from tests.stream.trace_rules import check_trace
 from tests.toy_person import NO_BAKE, ToyPerson, person_files
@@ -61,3 +62,40 @@ def test_the_demos_runs_are_processes_of_one_trace(
     names = [e["args"]["name"] for e in phases["M"] if e["name"] == "process_name"]
     assert names == ["orbit", "motion", "throughput field 128", "throughput field 256"]
     assert len(phases["s"]) == 12
+
+
+def test_render_records_and_replays(
+    diffusion_folder: Path, avatar_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    record, flags = tmp_path / "r.gasrec", model_flags(diffusion_folder)
+    call = ("--orbit", "-o", tmp_path / "o.mp4", "--size", 64, "--frames", 6)
+    assert gas_rt("render", avatar_file, *call, "--record", record, "--fps", 12, *flags) == 0
+    capsys.readouterr()
+    again = ("--replay", record, "-o", tmp_path / "again.mp4", *flags)
+    assert gas_rt("render", avatar_file, *again, "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["replay"] == {"frames": 6, "identical": 6, "differing": []}
+    assert document["runs"][0]["policy"] == "diagonal"
+    assert (tmp_path / "again.mp4").read_bytes() == (tmp_path / "o.mp4").read_bytes()
+    assert gas_rt("render", avatar_file, *again) == 0
+    assert "6 frames, 6 identical to the bit" in capsys.readouterr().out
+    line = refused(capsys, "render", avatar_file, *again, "--policy", "field")
+    assert "--policy: not with --replay" in line
+
+
+def test_a_replay_that_differs_has_status_3(
+    diffusion_folder: Path, avatar_file: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    record, flags = tmp_path / "r.gasrec", model_flags(diffusion_folder)
+    call = ("--orbit", "-o", tmp_path / "o.mp4", "--size", 64, "--frames", 4)
+    assert gas_rt("render", avatar_file, *call, "--record", record, *flags) == 0
+    said = Recording.open(record)
+    shown = list(said.shown)
+    shown[1] = replace(shown[1], digest=b"\1" * 16)
+    replace(said, shown=tuple(shown)).save(record)
+    capsys.readouterr()
+    assert gas_rt("render", avatar_file, "--replay", record, "-o", tmp_path / "a.mp4", *flags) == 3
+    assert "frame 1 is the first that differs" in capsys.readouterr().out
+    assert "not a gas-rt recording" in refused(
+        capsys, "render", avatar_file, "--replay", avatar_file, "-o", tmp_path / "a.mp4", *flags
+    )
