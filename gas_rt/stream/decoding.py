@@ -137,12 +137,9 @@ def _picture(decoded: F32 | None, job: Job) -> Picture:
     if decoded is not None and np.isfinite(decoded).all():
         rgb = as_bytes(np.ascontiguousarray((decoded.transpose(1, 2, 0) + 1) / 2))
         alpha = joined_alpha(rgb, field.alpha)
-        picture = Picture(np.minimum(rgb, alpha[..., None]), alpha, "full")
-    else:
-        # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
-        picture = Picture(field.rgb.copy(), field.alpha.copy(), "field")
-    camera = job.request.camera
-    return _resized(picture, camera.width, camera.height)
+        np.minimum(rgb, alpha[..., None], out=rgb)
+        return _placed(Picture(rgb, alpha, "full"), job)
+    return _placed(Picture(field.rgb, field.alpha, "field"), job)
 
 
 def _inputs(latent: F32, field: Conditioning) -> dict[str, F32]:
@@ -168,14 +165,21 @@ def joined_alpha(rgb: U8, field_alpha: U8) -> U8:
     return joined
 
 
-def _resized(picture: Picture, width: int, height: int) -> Picture:
-    """The picture at a request's size; premultiplied, so each channel on its own."""
+def _placed(picture: Picture, job: Job) -> Picture:
+    """The picture at its request's size, in memory that is the frame's own.
+
+    A held pose's next frames read the field's picture too.
+    """
     from PIL import Image
 
-    if picture.alpha.shape == (height, width):
-        return picture
-    size, how = (width, height), Image.Resampling.BICUBIC
-    rgb = np.asarray(Image.fromarray(picture.rgb).resize(size, how))
-    alpha = np.asarray(Image.fromarray(picture.alpha).resize(size, how))
-    # Bicubic overshoots: colour must not exceed its coverage.
-    return Picture(np.minimum(rgb, alpha[..., None]), alpha.copy(), picture.level)
+    (rgb, alpha), (rgb_out, alpha_out) = (picture.rgb, picture.alpha), job.pixels()
+    if alpha.shape == alpha_out.shape:
+        np.copyto(rgb_out, rgb)
+        np.copyto(alpha_out, alpha)
+    else:  # premultiplied, so each channel on its own
+        size, how = (alpha_out.shape[1], alpha_out.shape[0]), Image.Resampling.BICUBIC
+        np.copyto(alpha_out, np.asarray(Image.fromarray(alpha).resize(size, how)))
+        resized = np.asarray(Image.fromarray(rgb).resize(size, how))
+        # Bicubic overshoots: colour must not exceed its coverage.
+        np.minimum(resized, alpha_out[..., None], out=rgb_out)
+    return Picture(rgb_out, alpha_out, picture.level)

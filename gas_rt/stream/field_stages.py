@@ -70,7 +70,7 @@ class FieldStage:
         posed = job.payload
         assert isinstance(posed, PosedRig)
         rgb, alpha = self._render(posed.shell, job.request.camera)
-        picture = Picture(*to_uint8(rgb, alpha), "field")
+        picture = Picture(*to_uint8(rgb, alpha, out=job.pixels()), "field")
         elapsed_ns = time.monotonic_ns() - start
         return [job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)]
 

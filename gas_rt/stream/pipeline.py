@@ -17,6 +17,7 @@ from gas_rt.core import Frame, OnLate, Request
 from gas_rt.errors import SessionError
 from gas_rt.stream.pacing import Pacer
 from gas_rt.stream.queues import BoundedQueue, DropReason, Ledger
+from gas_rt.stream.slots import FramePool
 from gas_rt.stream.stages import Chain, Job, Made, Stage
 from gas_rt.stream.tracing import Tracer
 from gas_rt.stream.watching import Watcher
@@ -71,6 +72,7 @@ class Pipeline:
         watchers: Iterable[Watcher] = (),
     ) -> None:
         self.ledger = Ledger()
+        self.pool = FramePool()
         self._watchers = tuple(watchers)
         self._tracer = next((w for w in self._watchers if isinstance(w, Tracer)), None)
         self.error: SessionError | None = None
@@ -124,6 +126,7 @@ class Pipeline:
                 pushed_ns=now,
                 at_ns=now,
                 tracer=self._tracer,
+                pool=self.pool,
             )
             displaced = poses.offer(job).displaced
             for watcher in self._watchers:

@@ -293,6 +293,14 @@ class Session:
         if kind is None:
             self._pipeline.raise_error()
 
+    @property
+    def frames_held(self) -> int:
+        """Frames' memory in use: being made, waiting to be taken, and kept by who took them.
+
+        What keeps frames for ever shows here: it rises without end.
+        """
+        return self._pipeline.pool.held
+
     def stats(self) -> SessionStats:
         """Counts and the ages of the latest frames."""
         ledger = self._pipeline.ledger_copy()

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from gas_rt.core import U8, Frame, FrameTimings, Level, Request
+from gas_rt.stream.slots import FramePool, lease_of
 
 if TYPE_CHECKING:
     from gas_rt.stream.tracing import Tracer
@@ -45,6 +48,7 @@ class Job:
     at_ns: int = 0
     begun_ms: float = 0.0
     tracer: Tracer | None = None
+    pool: FramePool | None = None
 
     def after(
         self, stage: str, payload: Any, *, elapsed_ns: int, began_ns: int | None = None
@@ -74,6 +78,14 @@ class Job:
         waits_ms = {**self.waits_ms, wait: self.waits_ms.get(wait, 0.0) + elapsed_ms}
         return replace(self, waits_ms=waits_ms, at_ns=now_ns)
 
+    def pixels(self) -> tuple[U8, U8]:
+        """rgb [H, W, 3] and alpha [H, W] to write the frame into, at its request's size."""
+        camera = self.request.camera
+        if self.pool is not None:
+            return self.pool.pixels(camera.width, camera.height)
+        size = camera.height, camera.width
+        return np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
+
     @property
     def work_ms(self) -> float:
         """The frame's share of all work so far."""
@@ -87,10 +99,13 @@ class Job:
         """The frame of a job whose payload is a finished picture."""
         picture = self.payload
         assert isinstance(picture, Picture), "the last stage must make a Picture"
+        rgb, alpha = picture.rgb.view(), picture.alpha.view()
+        rgb.flags.writeable = alpha.flags.writeable = False
         timings = FrameTimings(
             self.captured_ns, self.pushed_ns, ready_ns, self.stages_ms, self.waits_ms
         )
-        return Frame(picture.rgb, picture.alpha, self.index, self.request, timings, picture.level)
+        lease = lease_of(picture.rgb)
+        return Frame(rgb, alpha, self.index, self.request, timings, picture.level, lease)
 
 
 # What a stage makes of a job. None is a checkpoint: nothing is ready, and whoever iterates may
