@@ -39,6 +39,7 @@ from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig
 from gas_rt.stream.stages import Picture, Stage
 from gas_rt.stream.watched import RecordLike, TraceLike, Watched
+from gas_rt.warming import graphs_of, warm_up
 
 __all__ = ["Model", "Performer", "load"]
 
@@ -237,6 +238,31 @@ class Model:
         """Read an avatar file, refusing one of another bundle before its tensors are read."""
         return Avatar.open(path, bundle=self._parts.bundle)
 
+    def warm_up(
+        self,
+        policies: Iterable[str] | None = None,
+        *,
+        enroll: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Load the graphs that sessions of `policies` need, so that opening one takes no time.
+
+        Takes seconds on a processor, minutes on a GPU whose graphs were never compiled there.
+
+        Parameters
+        ----------
+        policies : by default the model's own.
+        enroll : load what enrolment needs too.
+        progress : is told the share done in [0, 1] and what is being done.
+        cancel : an event that ends the warm-up from another thread, before the next graph (with
+            TensorRT also within one): `BuildCancelledError`. The model stays usable, and what is
+            loaded by then stays loaded.
+        """
+        self._require_open()
+        wanted = [self._checked_policy(p) for p in policies or [self.default_policy]]
+        self._warm(wanted, enroll=enroll, progress=progress, cancel=cancel)
+
     def performer(self, avatar: Avatar, *, mode: RenderMode = "fast") -> Performer:
         """Poses and renders single frames of an avatar, without a session."""
         self._require_open()
@@ -257,6 +283,8 @@ class Model:
         noise_period: int | None = None,
         trace: TraceLike = None,
         record: RecordLike = None,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> Session:
         """Open a live session. Its graphs are compiled, and have run once, when this returns.
 
@@ -276,6 +304,7 @@ class Model:
             as the session closes, for Perfetto.
         record : a path writes there, as the session closes, what was decided in it, from which
             `replay` makes the same frames; True keeps that in ``session.record`` alone.
+        progress, cancel : of loading what is not loaded yet, as of `warm_up`.
 
         The field takes no steps and no noise: it has the same picture whatever they are.
         """
@@ -294,6 +323,7 @@ class Model:
         )
         check = diffusion_check(run.policy, on_late=on_late) if diffusion else None
         performer = self.performer(avatar, mode=mode)
+        self._warm([run.policy], progress=progress, cancel=cancel)
         mark = partial(self._mark, avatar, run, mode=performer.mode, fps=config.fps)
         watched = Watched(trace, record, mark=mark)
 
@@ -420,6 +450,18 @@ class Model:
             run=run,
             threads=parts.threads,
         )
+
+    def _warm(
+        self,
+        policies: Iterable[str],
+        *,
+        enroll: bool = False,
+        progress: Progress | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        graphs = graphs_of(self._parts.bundle.config, policies, enroll=enroll)
+        store = None if isinstance(self._plans, str) else self._plans
+        warm_up(self._parts, graphs, store=store, progress=progress, cancel=cancel)
 
     def _mark(self, avatar: Avatar, run: DiffusionRun, *, mode: str, fps: float) -> SessionMark:
         return SessionMark.of(
