@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from gas_rt.stream.replay import Replay
     from gas_rt.stream.report import environment as info
     from gas_rt.stream.tracing import Tracer
+    from gas_rt.walks import FollowCamera, root_locked
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "BundleError",
     "Camera",
     "FileError",
+    "FollowCamera",
     "Frame",
     "FrameStream",
     "FrameTimings",
@@ -86,6 +88,7 @@ __all__ = [
     "info",
     "load",
     "orbit",
+    "root_locked",
 ]
 
 _HOMES = {
@@ -119,6 +122,7 @@ _HOMES = {
     "gas_rt.stream.recording": ("Recording",),
     "gas_rt.stream.replay": ("Replay",),
     "gas_rt.stream.tracing": ("Tracer",),
+    "gas_rt.walks": ("FollowCamera", "root_locked"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

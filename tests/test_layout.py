@@ -37,6 +37,7 @@ ROOMS: dict[str, set[str]] = {
 }
 ROOMS["gas_rt.photo"] = set()
 ROOMS["gas_rt.settings"] = set()
+ROOMS["gas_rt.walks"] = {"gas_rt.cameras"}
 ROOMS["gas_rt.tensor_file"] = set()
 ROOMS["gas_rt.avatar"] |= {"gas_rt.tensor_file"}
 ROOMS["gas_rt.enrollment"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.photo"}
@@ -122,6 +123,12 @@ def test_nothing_dangerous_is_called(path: Path) -> None:
             )
             allowed = safe and not path.is_relative_to(ROOT / "gas_rt")
             assert call not in BANNED_CALLS or allowed, f"{path}:{node.lineno}: {call}"
+
+
+@pytest.mark.parametrize("path", modules("examples"), ids=module_name)
+def test_examples_use_what_a_user_has(path: Path) -> None:
+    rooms = {name.split(".")[0] for name in imports(path)}
+    assert rooms <= {"gas_rt", "numpy", "pygame"} | sys.stdlib_module_names
 
 
 def test_cpp_core_sees_no_python_and_no_torch() -> None:

@@ -17,7 +17,7 @@ from gas_rt.cli.common import (
     open_model,
 )
 from gas_rt.cli.replay import replay
-from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
+from gas_rt.cli.requests import CAMERA_MODES, find_motion, motion_requests, orbit_requests
 
 __all__ = ["add_parser"]
 
@@ -43,6 +43,13 @@ def add_parser(verbs: Any) -> None:
     picture = parser.add_argument_group("picture")
     add_policy_flags(picture)
     picture.add_argument("--mode", default="fast", metavar="M", help="fast, baked or exact")
+    picture.add_argument(
+        "--camera",
+        choices=CAMERA_MODES,
+        default="locked",
+        help="of a motion: the body locked over one spot, a camera that follows it, or one that "
+        "stands still (%(default)s)",
+    )
     picture.add_argument("--size", type=int, metavar="PX", help="side (default: the model's)")
     picture.add_argument("--frames", type=int, metavar="N", help="default: the motion's, or 80")
     picture.add_argument("--fps", type=float, default=25.0, metavar="F", help="(%(default)s)")
@@ -85,7 +92,12 @@ def run(args: argparse.Namespace) -> int:
             else:
                 motion = find_motion(model.parts.bundle, args.motion)
                 requests = motion_requests(
-                    performer, motion, size, fps=args.fps, frames=args.frames
+                    performer,
+                    motion,
+                    size,
+                    fps=args.fps,
+                    frames=args.frames,
+                    camera=args.camera,
                 )
             recorder = recorder_for(session, "render")
             with (

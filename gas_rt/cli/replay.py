@@ -19,6 +19,7 @@ FLAGS = {
     "mode": "fast",
     "size": None,
     "frames": None,
+    "camera": "locked",
     "trace": None,
     "record": None,
 }
