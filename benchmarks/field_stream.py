@@ -18,7 +18,7 @@ import numpy as np
 import gas_rt
 from gas_rt.body import procedural_motion
 from gas_rt.cli.demo import person_folder
-from gas_rt.cli.requests import followed, orbit_requests
+from gas_rt.cli.requests import orbit_requests, walked
 from gas_rt.stream.play import play, recorder_for
 
 PROMISED_FPS = {128: 40.0, 256: 15.0}
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
             measure(model, avatar, kind, requests, promised, pipelined=pipelined)
             for side, promised in PROMISED_FPS.items()
             for kind, requests in (
-                ("motion", followed(performer, list(motion), side)),
+                ("motion", walked(performer, list(motion), side)),
                 ("orbit", orbit_requests(performer, side, FRAMES)),
             )
             for pipelined in (True, False)

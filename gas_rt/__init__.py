@@ -42,7 +42,11 @@ if TYPE_CHECKING:
     from gas_rt.field.bake import BakeConfig
     from gas_rt.model import Model, Performer, load
     from gas_rt.stream import FrameStream, Session, SessionConfig, SessionStats
+    from gas_rt.stream.recording import Recording
+    from gas_rt.stream.replay import Replay
     from gas_rt.stream.report import environment as info
+    from gas_rt.stream.tracing import Tracer
+    from gas_rt.walks import FollowCamera, root_locked
 
 __version__ = "0.1.0"
 
@@ -57,6 +61,7 @@ __all__ = [
     "BundleError",
     "Camera",
     "FileError",
+    "FollowCamera",
     "Frame",
     "FrameStream",
     "FrameTimings",
@@ -68,18 +73,22 @@ __all__ = [
     "Performer",
     "PlanError",
     "Pose",
+    "Recording",
+    "Replay",
     "Request",
     "Session",
     "SessionConfig",
     "SessionError",
     "SessionStats",
     "ShapeError",
+    "Tracer",
     "Window",
     "__version__",
     "framing_camera",
     "info",
     "load",
     "orbit",
+    "root_locked",
 ]
 
 _HOMES = {
@@ -110,6 +119,10 @@ _HOMES = {
     "gas_rt.field.bake": ("BakeConfig",),
     "gas_rt.model": ("Model", "Performer", "load"),
     "gas_rt.stream": ("FrameStream", "Session", "SessionConfig", "SessionStats"),
+    "gas_rt.stream.recording": ("Recording",),
+    "gas_rt.stream.replay": ("Replay",),
+    "gas_rt.stream.tracing": ("Tracer",),
+    "gas_rt.walks": ("FollowCamera", "root_locked"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,9 +6,11 @@ with; all of it is checked before a tensor is read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +138,15 @@ class Avatar:
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         with atomic_write(path) as stream:
             stream.write(save(contiguous, metadata))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of what its file holds, by which a recording knows whom it shows."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self._arrays().items()):
+            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
 
     def check_bundle(self, bundle: Bundle) -> None:
         """Raise unless `bundle` is the one the avatar was enrolled with, and its sizes fit it."""

@@ -8,12 +8,12 @@ has its centre at (i + 0.5, j + 0.5).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gas_rt.errors import ShapeError
+from gas_rt.errors import SessionError, ShapeError
 
 __all__ = [
     "JOINT_COUNT",
@@ -21,6 +21,7 @@ __all__ = [
     "Camera",
     "Frame",
     "FrameTimings",
+    "Lease",
     "Level",
     "OnLate",
     "Pose",
@@ -232,17 +233,37 @@ class BackendReport:
 
 @dataclass(frozen=True)
 class FrameTimings:
-    """Where one frame's time went; milliseconds, keyed by stage name."""
+    """Where one frame's time went, in milliseconds.
+
+    Attributes
+    ----------
+    captured_ns, pushed_ns, ready_ns : of the pose, of its push, and of the finished frame.
+    stages_ms : by stage, the work that was this frame's. Of a call that moves several frames each
+        has its share, so that sums over frames count nothing twice. ``denoise 1`` and on are the
+        frame's steps.
+    waits_ms : what else passed: ``queue``, until the first stage took the pose; ``handoff``,
+        between stages; ``window``, inside of stages while they worked for other frames or
+        waited for later poses. Stages and waits add up to the time from push to ready.
+    """
 
     captured_ns: int
     pushed_ns: int
     ready_ns: int
     stages_ms: dict[str, float] = field(default_factory=dict)
+    waits_ms: dict[str, float] = field(default_factory=dict)
 
     @property
     def age_ms(self) -> float:
         """Age of pose: from the pose's capture to the frame being ready."""
         return (self.ready_ns - self.captured_ns) / 1e6
+
+
+class Lease(Protocol):
+    """The right to some memory, which ends with `release`."""
+
+    def release(self) -> None:
+        """Give the memory back. May be repeated."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,7 +273,10 @@ class Frame:
     Attributes
     ----------
     rgb : [H, W, 3] uint8 sRGB, black where alpha is 0.
-    alpha : [H, W] uint8.
+    alpha : [H, W] uint8. Of a session's frames both are read-only, in memory that is used again
+        once nothing refers to the frame or to an array made of it (NumPy's views and DLPack's
+        consumers count), or after `release`. Until then they do not change, however long they
+        are kept.
     index : the frame's number in its stream, from 0, counting frames that were dropped.
     level : which rung of the ladder made it.
     """
@@ -263,9 +287,35 @@ class Frame:
     request: Request
     timings: FrameTimings
     level: Level = "full"
+    lease: Lease | None = field(default=None, repr=False)
 
     def copy(self) -> Frame:
-        """The same frame with pixels of its own, valid after the ring slot is reused."""
+        """The same frame with pixels of its own, which may be written to."""
         return Frame(
             self.rgb.copy(), self.alpha.copy(), self.index, self.request, self.timings, self.level
         )
+
+    @property
+    def valid(self) -> bool:
+        """Whether the frame has its pixels: it was not released."""
+        return "rgb" in self.__dict__
+
+    def release(self) -> None:
+        """Give the pixels' memory back now. May be repeated.
+
+        The frame is not `valid` any more; arrays that were made of it show later frames.
+        """
+        for pixels in ("rgb", "alpha"):
+            self.__dict__.pop(pixels, None)
+        if self.lease is not None:
+            self.lease.release()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            if name in ("rgb", "alpha"):
+                raise SessionError(
+                    f"frame {self.index}: was released, its {name} is gone; copy() a frame before "
+                    "release(), or release it later"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

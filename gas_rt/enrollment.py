@@ -12,14 +12,14 @@ from gas_rt.avatar import Avatar, BundleMark
 from gas_rt.body import BodyFit, BodyModel
 from gas_rt.body.photo import inverse_affine, vertex_inputs
 from gas_rt.core import F32, Camera, Pose, checked
-from gas_rt.engine import Bundle, Engine, Graph
+from gas_rt.engine import Bundle, BundleConfig, Engine, Graph
 from gas_rt.errors import BundleError
 from gas_rt.field.bake import BakeConfig, CanonicalBody, bake
 from gas_rt.field.teacher import FEATURES, PhotoGeometry, Teacher, anchors
 from gas_rt.kernels import PosedShell
 from gas_rt.photo import ModelPhoto, PictureLike, fit_to_model, read_photo
 
-__all__ = ["ModelParts", "enroll", "teacher_for"]
+__all__ = ["ModelParts", "Progress", "enroll", "enrollment_graphs", "teacher_for"]
 
 Progress = Callable[[float, str], None]
 log = logging.getLogger("gas_rt")
@@ -82,6 +82,12 @@ class ModelParts:
         """The body that fields are baked around."""
         canonical = self.body.canonical()
         return CanonicalBody(canonical.vertices, canonical.normals, self.body.faces)
+
+
+def enrollment_graphs(config: BundleConfig) -> tuple[str, ...]:
+    """Names of the graphs that enrolment runs."""
+    encoders = () if config.diffusion is None else ("vae_encoder", "image_encoder")
+    return ("nerf_encoder", "nerf_field", *encoders)
 
 
 def enroll(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gas_rt.errors import FileError
 
-__all__ = ["atomic_write", "npz_names", "read_npz", "write_npz"]
+__all__ = ["atomic_write", "check_folder_of", "npz_names", "read_npz", "write_npz"]
 
 NPZ_MAX_BYTES = 1 << 30  # uncompressed; an SMPL file with 300 components is 0.1 GiB
 NPZ_MAX_MEMBERS = 256
@@ -58,6 +58,15 @@ def _rename(temporary: Path, target: Path) -> None:
         raise FileError(
             f"{target}: cannot replace it ({error.strerror}); choose another name"
         ) from error
+
+
+def check_folder_of(path: str | os.PathLike[str], *, flag: str) -> None:
+    """Raise now, not after minutes of work, if `path` cannot be written."""
+    parent = Path(path).absolute().parent
+    if not parent.is_dir():
+        raise FileError(f"{flag}: folder {parent} does not exist; create it first")
+    if Path(path).is_dir():
+        raise FileError(f"{flag}: {path} is a folder; give a file name")
 
 
 def npz_names(path: str | os.PathLike[str]) -> list[str]:

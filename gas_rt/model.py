@@ -33,9 +33,13 @@ from gas_rt.stream.assembly import (
     frames_at_once,
 )
 from gas_rt.stream.frames import FrameStream
+from gas_rt.stream.recording import Recording, SessionMark
+from gas_rt.stream.replay import Replay
 from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig
 from gas_rt.stream.stages import Picture, Stage
+from gas_rt.stream.watched import RecordLike, TraceLike, Watched
+from gas_rt.warming import graphs_of, warm_up
 
 __all__ = ["Model", "Performer", "load"]
 
@@ -234,6 +238,31 @@ class Model:
         """Read an avatar file, refusing one of another bundle before its tensors are read."""
         return Avatar.open(path, bundle=self._parts.bundle)
 
+    def warm_up(
+        self,
+        policies: Iterable[str] | None = None,
+        *,
+        enroll: bool = False,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        """Load the graphs that sessions of `policies` need, so that opening one takes no time.
+
+        Takes seconds on a processor, minutes on a GPU whose graphs were never compiled there.
+
+        Parameters
+        ----------
+        policies : by default the model's own.
+        enroll : load what enrolment needs too.
+        progress : is told the share done in [0, 1] and what is being done.
+        cancel : an event that ends the warm-up from another thread, before the next graph (with
+            TensorRT also within one): `BuildCancelledError`. The model stays usable, and what is
+            loaded by then stays loaded.
+        """
+        self._require_open()
+        wanted = [self._checked_policy(p) for p in policies or [self.default_policy]]
+        self._warm(wanted, enroll=enroll, progress=progress, cancel=cancel)
+
     def performer(self, avatar: Avatar, *, mode: RenderMode = "fast") -> Performer:
         """Poses and renders single frames of an avatar, without a session."""
         self._require_open()
@@ -252,6 +281,10 @@ class Model:
         mode: RenderMode = "fast",
         pipelined: bool = True,
         noise_period: int | None = None,
+        trace: TraceLike = None,
+        record: RecordLike = None,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
     ) -> Session:
         """Open a live session. Its graphs are compiled, and have run once, when this returns.
 
@@ -267,6 +300,11 @@ class Model:
         mode : how the field is rendered: ``fast``, ``baked`` or ``exact``.
         pipelined : False runs all stages on one thread, to measure what overlap brings.
         noise_period : frames this far apart share their noise; 20 is the release's habit.
+        trace : True records what happens when, in ``session.trace``; a path also writes it there
+            as the session closes, for Perfetto.
+        record : a path writes there, as the session closes, what was decided in it, from which
+            `replay` makes the same frames; True keeps that in ``session.record`` alone.
+        progress, cancel : of loading what is not loaded yet, as of `warm_up`.
 
         The field takes no steps and no noise: it has the same picture whatever they are.
         """
@@ -285,13 +323,22 @@ class Model:
         )
         check = diffusion_check(run.policy, on_late=on_late) if diffusion else None
         performer = self.performer(avatar, mode=mode)
+        self._warm([run.policy], progress=progress, cancel=cancel)
+        mark = partial(self._mark, avatar, run, mode=performer.mode, fps=config.fps)
+        watched = Watched(trace, record, mark=mark)
+
+        def closing(session: Session) -> None:
+            self._forget(session)
+            watched.write(name=run.policy)
+
         session = Session(
             self._stages(performer, run),
             config,
             backend=self.backend,
             camera_problems=performer.camera_problems,
             check_request=check,
-            on_close=self._forget,
+            on_close=closing,
+            watchers=watched.watchers,
         )
         with self._lock:
             self._sessions.add(session)
@@ -331,6 +378,30 @@ class Model:
         except BaseException:
             session.close()
             raise
+
+    def replay(self, avatar: Avatar, recording: Recording | str | Path) -> Replay:
+        """The frames that a recorded session handed out, made again.
+
+        On the machine, and with the backend and the threads, that it was recorded on, they are
+        the same to the bit; `Replay.differing` tells where they are not. `GasRtWarning` says
+        what is not as it was. Raises `FileError` for a recording of another bundle or avatar.
+        """
+        self._require_open()
+        if not isinstance(recording, Recording):
+            recording = Recording.open(recording)
+        recording.check(self._parts.bundle, avatar)
+        said = recording.session
+        run = self._run(
+            said.policy,
+            said.steps or None,
+            task=said.task,
+            seed=said.seed,
+            noise_period=said.noise_period,
+        )
+        performer = self.performer(avatar, mode=check_mode(said.mode))
+        here = self._mark(avatar, run, mode=performer.mode, fps=said.fps)
+        said.warn_of_differences(here)
+        return Replay(recording, self._stages(performer, run))
 
     def info(self) -> dict[str, Any]:
         """What is loaded, as plain values."""
@@ -378,6 +449,29 @@ class Model:
             graph=parts.warm_graph,
             run=run,
             threads=parts.threads,
+        )
+
+    def _warm(
+        self,
+        policies: Iterable[str],
+        *,
+        enroll: bool = False,
+        progress: Progress | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        graphs = graphs_of(self._parts.bundle.config, policies, enroll=enroll)
+        store = None if isinstance(self._plans, str) else self._plans
+        warm_up(self._parts, graphs, store=store, progress=progress, cancel=cancel)
+
+    def _mark(self, avatar: Avatar, run: DiffusionRun, *, mode: str, fps: float) -> SessionMark:
+        return SessionMark.of(
+            self._parts.bundle,
+            avatar,
+            run,
+            mode=mode,
+            fps=fps,
+            threads=self._parts.threads,
+            backend=self._parts.engine.report,
         )
 
     def _run(

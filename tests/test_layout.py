@@ -37,14 +37,16 @@ ROOMS: dict[str, set[str]] = {
 }
 ROOMS["gas_rt.photo"] = set()
 ROOMS["gas_rt.settings"] = set()
+ROOMS["gas_rt.walks"] = {"gas_rt.cameras"}
 ROOMS["gas_rt.tensor_file"] = set()
 ROOMS["gas_rt.avatar"] |= {"gas_rt.tensor_file"}
 ROOMS["gas_rt.enrollment"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.photo"}
+ROOMS["gas_rt.warming"] = {"gas_rt.engine", "gas_rt.enrollment"}
 ROOMS["gas_rt.stream"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.cameras"}
 ROOMS["gas_rt.model"] = (
     ROOMS["gas_rt.stream"]
     | ROOMS["gas_rt.enrollment"]
-    | {"gas_rt.stream", "gas_rt.enrollment", "gas_rt.settings"}
+    | {"gas_rt.stream", "gas_rt.enrollment", "gas_rt.settings", "gas_rt.warming"}
 )
 ROOMS["gas_rt.video"] = {"gas_rt.files"}
 REFERENCE_MAY = {"gas_rt.kernels", "gas_rt.body", "gas_rt.diffusion"}
@@ -121,6 +123,12 @@ def test_nothing_dangerous_is_called(path: Path) -> None:
             )
             allowed = safe and not path.is_relative_to(ROOT / "gas_rt")
             assert call not in BANNED_CALLS or allowed, f"{path}:{node.lineno}: {call}"
+
+
+@pytest.mark.parametrize("path", modules("examples"), ids=module_name)
+def test_examples_use_what_a_user_has(path: Path) -> None:
+    rooms = {name.split(".")[0] for name in imports(path)}
+    assert rooms <= {"gas_rt", "numpy", "pygame"} | sys.stdlib_module_names
 
 
 def test_cpp_core_sees_no_python_and_no_torch() -> None:

@@ -7,10 +7,10 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gas_rt.errors import InputError
+from gas_rt.files import check_folder_of
 
 if TYPE_CHECKING:
     from gas_rt.model import Model
@@ -19,6 +19,7 @@ __all__ = [
     "add_json_flag",
     "add_model_flags",
     "add_policy_flags",
+    "add_trace_flag",
     "at_least",
     "bar",
     "check_folder_of",
@@ -71,6 +72,13 @@ def add_json_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document on stdout")
 
 
+def add_trace_flag(parser: argparse._ActionsContainer) -> None:
+    """``--trace``: what happened when."""
+    parser.add_argument(
+        "--trace", metavar="T.json", help="write what happened when, for ui.perfetto.dev"
+    )
+
+
 def open_model(args: argparse.Namespace) -> Model:
     """The model the flags ask for."""
     from gas_rt.model import load
@@ -105,15 +113,6 @@ def at_least(value: int | float, low: int | float, *, flag: str) -> None:
     """Raise unless `value` reaches `low`."""
     if not value >= low:
         raise InputError(f"{flag}: expected at least {low}, got {value}")
-
-
-def check_folder_of(path: str | Path, *, flag: str) -> None:
-    """Raise now, not after minutes of work, if `path` cannot be written."""
-    parent = Path(path).absolute().parent
-    if not parent.is_dir():
-        raise InputError(f"{flag}: folder {parent} does not exist; create it first")
-    if Path(path).is_dir():
-        raise InputError(f"{flag}: {path} is a folder; give a file name")
 
 
 @contextmanager

@@ -15,7 +15,9 @@ from gas_rt.cli.common import (
     add_json_flag,
     add_model_flags,
     add_policy_flags,
+    add_trace_flag,
     bar,
+    check_folder_of,
     emit,
     open_model,
 )
@@ -51,6 +53,7 @@ def add_parser(verbs: Any) -> None:
         "--motion", metavar="M", help="a file, or a bundled one by name (default: dance)"
     )
     add_policy_flags(parser)
+    add_trace_flag(parser)
     add_model_flags(parser)
     add_json_flag(parser)
     parser.set_defaults(run=run)
@@ -59,6 +62,7 @@ def add_parser(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make film, sheet and report."""
     from gas_rt.stream.report import report, write_report
+    from gas_rt.stream.tracing import write_trace
     from gas_rt.video import VideoWriter, write_png
 
     out = Path(args.out)
@@ -66,6 +70,9 @@ def run(args: argparse.Namespace) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out: {out} cannot be made: {error.strerror}") from error
+    if args.trace is not None:
+        check_folder_of(args.trace, flag="--trace")
+    args.tracers = []  # by run, filled as they are played
     started = time.perf_counter()
     with open_model(args) as model:
         policy = _checked_policy(args, model)
@@ -77,6 +84,8 @@ def run(args: argparse.Namespace) -> int:
         with VideoWriter(out / "demo.mp4", fps=FPS) as video:
             runs = _live(args, model, performer, person, video)
         runs += _speed(args, model, performer, person, policy=policy)
+        if args.trace is not None:
+            write_trace(args.trace, args.tracers)
         picture = contact_sheet(args, model, avatar, person, policy=policy)
         write_png(out / "contact_sheet.png", picture)
         document = report(
@@ -209,7 +218,10 @@ def _played(
         task=task,
         fps=FPS,
         on_late="lossless",
+        trace=args.trace is not None,
     ) as session:
+        if session.trace is not None:
+            args.tracers.append((name, session.trace))
         recorder = recorder_for(session, name)
         with bar(args, name, total=len(requests)) as progress:
             frames = play(session, requests, recorder=recorder, live=live)

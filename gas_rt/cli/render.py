@@ -9,13 +9,15 @@ from gas_rt.cli.common import (
     add_json_flag,
     add_model_flags,
     add_policy_flags,
+    add_trace_flag,
     at_least,
     bar,
     check_folder_of,
     emit,
     open_model,
 )
-from gas_rt.cli.requests import find_motion, motion_requests, orbit_requests
+from gas_rt.cli.replay import replay
+from gas_rt.cli.requests import CAMERA_MODES, find_motion, motion_requests, orbit_requests
 
 __all__ = ["add_parser"]
 
@@ -31,11 +33,23 @@ def add_parser(verbs: Any) -> None:
         "--motion", metavar="M.npz", help="AMASS .npz, .bvh, or a bundled one by name"
     )
     what.add_argument("--orbit", action="store_true", help="the photo's pose from all around")
+    what.add_argument(
+        "--replay", metavar="R.gasrec", help="the frames of a recorded session, made again"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="OUT.mp4")
     parser.add_argument("--report", metavar="R.json", help="also write the report there")
+    add_trace_flag(parser)
+    parser.add_argument("--record", metavar="R.gasrec", help="write what --replay needs there")
     picture = parser.add_argument_group("picture")
     add_policy_flags(picture)
     picture.add_argument("--mode", default="fast", metavar="M", help="fast, baked or exact")
+    picture.add_argument(
+        "--camera",
+        choices=CAMERA_MODES,
+        default="locked",
+        help="of a motion: the body locked over one spot, a camera that follows it, or one that "
+        "stands still (%(default)s)",
+    )
     picture.add_argument("--size", type=int, metavar="PX", help="side (default: the model's)")
     picture.add_argument("--frames", type=int, metavar="N", help="default: the motion's, or 80")
     picture.add_argument("--fps", type=float, default=25.0, metavar="F", help="(%(default)s)")
@@ -51,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
     from gas_rt.video import VideoWriter
 
     check_folder_of(args.output, flag="--output")
+    if args.replay is not None:
+        return replay(args)
     if args.frames is not None:
         at_least(args.frames, 1, flag="--frames")
     if args.size is not None:
@@ -66,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
             fps=args.fps,
             on_late="lossless",
             mode=args.mode,
+            trace=args.trace,
+            record=args.record,
         ) as session:
             performer = model.performer(avatar, mode="fast")
             size = args.size or model.resolution
@@ -74,7 +92,12 @@ def run(args: argparse.Namespace) -> int:
             else:
                 motion = find_motion(model.parts.bundle, args.motion)
                 requests = motion_requests(
-                    performer, motion, size, fps=args.fps, frames=args.frames
+                    performer,
+                    motion,
+                    size,
+                    fps=args.fps,
+                    frames=args.frames,
+                    camera=args.camera,
                 )
             recorder = recorder_for(session, "render")
             with (

@@ -6,16 +6,27 @@ import math
 from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from gas_rt.errors import FileError
 
 if TYPE_CHECKING:
-    from gas_rt.core import Pose, Request
+    from gas_rt.core import Camera, Pose, Request
     from gas_rt.engine import Bundle
     from gas_rt.model import Performer
 
-__all__ = ["find_motion", "followed", "heading_deg", "motion_requests", "orbit_requests"]
+__all__ = [
+    "CAMERA_MODES",
+    "CameraMode",
+    "find_motion",
+    "heading_deg",
+    "motion_requests",
+    "orbit_requests",
+    "walked",
+]
+
+CameraMode = Literal["locked", "follow", "fixed"]
+CAMERA_MODES: tuple[CameraMode, ...] = get_args(CameraMode)
 
 FOCAL = 1.4  # of the picture's side: 39 degrees, a portrait lens
 FILL = 0.88
@@ -47,39 +58,68 @@ def orbit_requests(performer: Performer, side_px: int, frames: int) -> list[Requ
 
 
 def motion_requests(
-    performer: Performer, path: str | Path, side_px: int, *, fps: float, frames: int | None
+    performer: Performer,
+    path: str | Path,
+    side_px: int,
+    *,
+    fps: float,
+    frames: int | None,
+    camera: CameraMode = "locked",
 ) -> list[Request]:
     """The first `frames` of a motion, resampled to `fps`."""
     from gas_rt.body import Motion
 
     motion = Motion.load(path).resampled(fps)
-    return followed(performer, list(motion)[:frames], side_px)
+    return walked(performer, list(motion)[:frames], side_px, fps=fps, camera=camera)
 
 
-def followed(performer: Performer, poses: Sequence[Pose], side_px: int) -> list[Request]:
-    """Requests for `poses` by one camera that moves along with the body's steps.
+def walked(
+    performer: Performer,
+    poses: Sequence[Pose],
+    side_px: int,
+    *,
+    fps: float = 25.0,
+    camera: CameraMode = "locked",
+) -> list[Request]:
+    """Requests for `poses` by one camera that looks the first of them in the face.
 
-    It looks the first pose in the face and frames all of the motion, with a portrait lens if the
-    model was trained on one.
+    ``locked`` keeps the body over one spot, ``follow`` walks beside it, and both frame the body;
+    ``fixed`` stands still and frames all of the walk.
     """
+    from gas_rt.core import Request
+    from gas_rt.walks import FollowCamera, root_locked
+
+    if camera == "fixed":
+        still = _framed(performer, poses, poses[0], side_px)
+        return [Request(pose, still, task="pose") for pose in poses]
+    locked = [root_locked(pose) for pose in poses]
+    near = _framed(performer, locked, poses[0], side_px)
+    if camera == "locked":
+        return [Request(pose, near, task="pose") for pose in locked]
+    follow = FollowCamera(near, locked[0].translation)
+    times_ns = [round(k * 1e9 / fps) for k in range(len(poses))]
+    return [
+        Request(pose, follow.at(pose.translation, now_ns), task="pose")
+        for pose, now_ns in zip(poses, times_ns, strict=True)
+    ]
+
+
+def _framed(performer: Performer, poses: Sequence[Pose], first: Pose, side_px: int) -> Camera:
+    """A camera for all of `poses`, with a portrait lens if the model was trained on one."""
     import numpy as np
 
-    from gas_rt.cameras import framing_camera, moved_with
-    from gas_rt.core import Pose, Request
+    from gas_rt.cameras import framing_camera
 
     low, high = performer.camera_ranges.get("focal_over_side", (FOCAL, FOCAL))
-    steps = np.array([1, 0, 1], np.float32)  # the camera follows steps, not jumps
     shown = poses[:: max(1, len(poses) // FRAMED_POSES)]
-    in_place = [Pose(p.rotations, p.translation * (1 - steps)) for p in shown]
-    cloud = [performer.pose(p).body.vertices[::FRAMED_STRIDE] for p in in_place]
-    camera = framing_camera(
+    cloud = [performer.pose(pose).body.vertices[::FRAMED_STRIDE] for pose in shown]
+    return framing_camera(
         np.concatenate(cloud),
         side_px=side_px,
-        azimuth_deg=heading_deg(poses[0]),
+        azimuth_deg=heading_deg(first),
         focal_over_side=min(max(FOCAL, low), high),
         fill=FILL,
     )
-    return [Request(p, moved_with(camera, p.translation * steps), task="pose") for p in poses]
 
 
 def heading_deg(pose: Pose) -> float:

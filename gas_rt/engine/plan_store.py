@@ -15,7 +15,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -129,6 +129,7 @@ class PlanStore:
         self._cap_bytes = cap_bytes
         self._progress = progress
         self._cancel = cancel
+        self._told = threading.local()  # progress and cancel of this thread's builds
         self._writable = folder.writable()
         self._problem = "" if self._writable else "not kept: the store is read only"
         self.recent: deque[Plan] = deque(maxlen=RECENT_MAX)  # without their data
@@ -201,8 +202,11 @@ class PlanStore:
         Raises `BuildCancelledError` when `cancel` was set, and whatever `make` raises; then
         nothing is kept.
         """
+        told = getattr(self._told, "pair", (None, None))
         steps = BuildSteps(
-            progress or self._progress, cancel or self._cancel, _TimingCache(self, key)
+            progress or told[0] or self._progress,
+            cancel or told[1] or self._cancel,
+            _TimingCache(self, key),
         )
 
         def wait() -> None:
@@ -229,6 +233,16 @@ class PlanStore:
             self._problem = plan.why
             warnings.warn(f"graph {key.graph}: its plan was {plan.why}", GasRtWarning, stacklevel=3)
         return plan
+
+    @contextlib.contextmanager
+    def telling(self, progress: Progress | None, cancel: threading.Event | None) -> Iterator[None]:
+        """Builds of the calling thread that name none of their own use these meanwhile."""
+        before = getattr(self._told, "pair", (None, None))
+        self._told.pair = (progress, cancel)
+        try:
+            yield
+        finally:
+            self._told.pair = before
 
     def _make(
         self, key: PlanKey, make: Callable[[BuildSteps], bytes], steps: BuildSteps, problem: str

@@ -59,13 +59,17 @@ def render_baked(
     )
 
 
-def as_bytes(values: F32) -> U8:
+def as_bytes(values: F32, out: U8 | None = None) -> U8:
     """Floats in [0, 1] rounded to uint8; what lies outside is clipped."""
     scaled = values * np.float32(255)
     scaled += np.float32(0.5)
-    return np.clip(scaled, 0, 255, out=scaled).astype(np.uint8)
+    np.clip(scaled, 0, 255, out=scaled)
+    made = np.empty(values.shape, np.uint8) if out is None else out
+    np.copyto(made, scaled, casting="unsafe")
+    return made
 
 
-def to_uint8(rgb: F32, alpha: F32) -> tuple[U8, U8]:
-    """Colour and coverage rounded to uint8."""
-    return as_bytes(rgb), as_bytes(alpha)
+def to_uint8(rgb: F32, alpha: F32, out: tuple[U8, U8] | None = None) -> tuple[U8, U8]:
+    """Colour and coverage rounded to uint8; in `out` if it is given."""
+    rgb_out, alpha_out = out or (None, None)
+    return as_bytes(rgb, rgb_out), as_bytes(alpha, alpha_out)

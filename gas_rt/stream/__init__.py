@@ -3,6 +3,7 @@
 from gas_rt.stream.assembly import DiffusionRun, diffusion_stages
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.session import Session, SessionConfig, SessionStats
+from gas_rt.stream.tracing import Tracer
 
 __all__ = [
     "DiffusionRun",
@@ -10,5 +11,6 @@ __all__ = [
     "Session",
     "SessionConfig",
     "SessionStats",
+    "Tracer",
     "diffusion_stages",
 ]

@@ -59,16 +59,16 @@ class Conditioner:
     ) -> tuple[Conditioning, tuple[int, int, int]]:
         """The conditioning, and the ns that field, normal map and graph took."""
         camera = camera.resized(width=self._side_px, height=self._side_px)
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         rgb, alpha = to_uint8(*self._render(posed.shell, camera))
-        rendered = time.perf_counter_ns()
+        rendered = time.monotonic_ns()
         body = posed.body
         normals, _ = render_normals(body.vertices, body.faces, camera, threads=self._threads)
-        shaded = time.perf_counter_ns()
+        shaded = time.monotonic_ns()
         out = self._graph.run({"render": _render(rgb), "normals": _planes(normals)})
         base = out["base"][0] if "base" in out else None
         made = Conditioning(out["condition"][0], base, rgb, alpha)
-        done = time.perf_counter_ns()
+        done = time.monotonic_ns()
         return made, (rendered - start, shaded - rendered, done - shaded)
 
 
@@ -94,12 +94,13 @@ class ConditionStage:
         """The job with a `Conditioning`."""
         posed, camera = job.payload, job.request.camera
         assert isinstance(posed, PosedRig)
-        spent = (0, 0, 0)
+        spent, began_ns = (0, 0, 0), time.monotonic_ns()
         if self._last is None or self._last[0] is not posed or not _same(self._last[1], camera):
             made, spent = self._conditioner(posed, camera)
             self._last = posed, camera, made
         for step, elapsed_ns in zip(("field", "normals", self.name), spent, strict=True):
-            job = job.after(step, self._last[2], elapsed_ns=elapsed_ns)
+            job = job.after(step, self._last[2], elapsed_ns=elapsed_ns, began_ns=began_ns)
+            began_ns += elapsed_ns
         return [job]
 
     def finish(self) -> list[Job]:

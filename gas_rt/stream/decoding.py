@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.denoising import Denoised
 from gas_rt.stream.stages import Job, Picture
 
-__all__ = ["DecodeStage", "WindowDecodeStage", "joined_alpha"]
+__all__ = ["DecodeStage", "WindowDecodeStage", "field_picture", "joined_alpha"]
 
 # A generated background is black up to the decoder's noise. Below the first value a pixel shows
 # nothing, from the second on it is covered; of 255.
@@ -31,7 +32,7 @@ class DecodeStage:
 
     def process(self, job: Job) -> list[Job]:
         """The job with a `Picture` of its request's size."""
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         denoised = job.payload
         assert isinstance(denoised, Denoised)
         decoded = None
@@ -39,7 +40,8 @@ class DecodeStage:
             inputs = _inputs(denoised.latent, denoised.conditioning)
             decoded = self._graph.run(inputs)["picture"][0]  # [3, S, S]
         picture = _picture(decoded, job)
-        return [job.after(self.name, picture, elapsed_ns=time.perf_counter_ns() - start)]
+        elapsed_ns = time.monotonic_ns() - start
+        return [job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)]
 
     def finish(self) -> list[Job]:
         """Nothing is held back."""
@@ -104,7 +106,7 @@ class WindowDecodeStage:
 
     def _decoded(self, end: int) -> Iterator[Job]:
         """The row's frames up to `end` that were not given out yet."""
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         del self._row[: -self._frames]
         first = self._count - len(self._row)
         if self._called is None or self._called[0] != self._count:
@@ -116,9 +118,17 @@ class WindowDecodeStage:
         done = self._row[self._made - first : end - first]
         pictures = [_picture(decoded[self._made - first + k], job) for k, job in enumerate(done)]
         self._made = end
-        elapsed_ns = (time.perf_counter_ns() - start) // max(len(done), 1)
+        elapsed_ns = (time.monotonic_ns() - start) // max(len(done), 1)
         for job, picture in zip(done, pictures, strict=True):
-            yield job.after(self.name, picture, elapsed_ns=elapsed_ns)
+            yield job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)
+            start += elapsed_ns
+
+
+def field_picture(job: Job) -> Picture:
+    """The field's picture of a job that was conditioned, at its request's size."""
+    conditioning = job.payload
+    assert isinstance(conditioning, Conditioning)
+    return _picture(None, replace(job, payload=Denoised(None, conditioning)))
 
 
 def _picture(decoded: F32 | None, job: Job) -> Picture:
@@ -127,12 +137,9 @@ def _picture(decoded: F32 | None, job: Job) -> Picture:
     if decoded is not None and np.isfinite(decoded).all():
         rgb = as_bytes(np.ascontiguousarray((decoded.transpose(1, 2, 0) + 1) / 2))
         alpha = joined_alpha(rgb, field.alpha)
-        picture = Picture(np.minimum(rgb, alpha[..., None]), alpha, "full")
-    else:
-        # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
-        picture = Picture(field.rgb.copy(), field.alpha.copy(), "field")
-    camera = job.request.camera
-    return _resized(picture, camera.width, camera.height)
+        np.minimum(rgb, alpha[..., None], out=rgb)
+        return _placed(Picture(rgb, alpha, "full"), job)
+    return _placed(Picture(field.rgb, field.alpha, "field"), job)
 
 
 def _inputs(latent: F32, field: Conditioning) -> dict[str, F32]:
@@ -158,14 +165,21 @@ def joined_alpha(rgb: U8, field_alpha: U8) -> U8:
     return joined
 
 
-def _resized(picture: Picture, width: int, height: int) -> Picture:
-    """The picture at a request's size; premultiplied, so each channel on its own."""
+def _placed(picture: Picture, job: Job) -> Picture:
+    """The picture at its request's size, in memory that is the frame's own.
+
+    A held pose's next frames read the field's picture too.
+    """
     from PIL import Image
 
-    if picture.alpha.shape == (height, width):
-        return picture
-    size, how = (width, height), Image.Resampling.BICUBIC
-    rgb = np.asarray(Image.fromarray(picture.rgb).resize(size, how))
-    alpha = np.asarray(Image.fromarray(picture.alpha).resize(size, how))
-    # Bicubic overshoots: colour must not exceed its coverage.
-    return Picture(np.minimum(rgb, alpha[..., None]), alpha.copy(), picture.level)
+    (rgb, alpha), (rgb_out, alpha_out) = (picture.rgb, picture.alpha), job.pixels()
+    if alpha.shape == alpha_out.shape:
+        np.copyto(rgb_out, rgb)
+        np.copyto(alpha_out, alpha)
+    else:  # premultiplied, so each channel on its own
+        size, how = (alpha_out.shape[1], alpha_out.shape[0]), Image.Resampling.BICUBIC
+        np.copyto(alpha_out, np.asarray(Image.fromarray(alpha).resize(size, how)))
+        resized = np.asarray(Image.fromarray(rgb).resize(size, how))
+        # Bicubic overshoots: colour must not exceed its coverage.
+        np.minimum(resized, alpha_out[..., None], out=rgb_out)
+    return Picture(rgb_out, alpha_out, picture.level)

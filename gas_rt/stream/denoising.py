@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -71,6 +71,21 @@ class WindowDenoiser:
         return out["x_next"], out["x0"]
 
 
+@dataclass
+class StepTimes:
+    """How long a frame's steps took, told apart by their noise levels."""
+
+    steps_ns: list[float] = field(default_factory=list)
+    sigma: float | None = None
+
+    def add(self, sigma: float, elapsed_ns: float) -> None:
+        """A call in which the frame was at `sigma`; `parity` has several at one level."""
+        if sigma != self.sigma:
+            self.sigma = sigma
+            self.steps_ns.append(0.0)
+        self.steps_ns[-1] += elapsed_ns
+
+
 class DenoiseStage:
     """Admits conditioned jobs to a policy, runs the calls it asks for, hands on what is clean.
 
@@ -103,7 +118,7 @@ class DenoiseStage:
         self._pinned = dict(pinned)
         self._conditions = dict(self._pinned)
         self._jobs: dict[int, Job] = {}  # by frame index: admitted and not final
-        self._spent_ns: dict[int, float] = {}
+        self._spent: dict[int, StepTimes] = {}
 
     def process(self, job: Job) -> Iterator[Job | None]:
         """The jobs that are clean now, with a `Denoised`."""
@@ -119,7 +134,7 @@ class DenoiseStage:
         )
         self._policy.admit(frame)
         self._conditions[job.index] = conditioning.condition
-        self._jobs[job.index], self._spent_ns[job.index] = job, 0.0
+        self._jobs[job.index], self._spent[job.index] = job, StepTimes()
         yield from self._run()
 
     def finish(self) -> Iterator[Job | None]:
@@ -133,7 +148,7 @@ class DenoiseStage:
         self._policy.reset()
         self._conditions = dict(self._pinned)
         self._jobs.clear()
-        self._spent_ns.clear()
+        self._spent.clear()
 
     def close(self) -> None:
         """Let go of the frames."""
@@ -142,10 +157,10 @@ class DenoiseStage:
     def _run(self) -> Iterator[Job | None]:
         while (call := self._policy.next_call()) is not None:
             yield None
-            start = time.perf_counter_ns()
+            start = time.monotonic_ns()
             condition = np.stack([self._conditions[handle] for handle in call.handles])
             x_next, x0 = self._denoiser(call, condition)
-            self._share(call, time.perf_counter_ns() - start)
+            self._share(call, start, time.monotonic_ns())
             if not (np.isfinite(x_next).all() and np.isfinite(x0).all()):
                 yield from self._fall_back(call)
                 return
@@ -154,16 +169,28 @@ class DenoiseStage:
             readable = {frame.handle for frame in self._policy.readable} | self._pinned.keys()
             self._conditions = {h: c for h, c in self._conditions.items() if h in readable}
 
-    def _share(self, call: Call, elapsed_ns: int) -> None:
+    def _share(self, call: Call, begin_ns: int, end_ns: int) -> None:
         """Charge a call to the frames in it that it brings forward, each the same."""
-        moved = {frame.index for frame in call.frames} & self._jobs.keys()
-        for index in moved:
-            self._spent_ns[index] += elapsed_ns / len(moved)
+        levels = zip(call.frames, call.roles, call.sigma.tolist(), strict=True)
+        moved = {
+            frame.index: sigma
+            for frame, role, sigma in levels
+            if role in ("flight", "anchor") and frame.index in self._jobs
+        }
+        for index, sigma in moved.items():
+            self._spent[index].add(sigma, (end_ns - begin_ns) / len(moved))
+        tracer = next((job.tracer for job in self._jobs.values()), None)
+        if tracer is not None:
+            tracer.span(
+                self.name, begin_ns, end_ns, frames=list(moved), call=call.number, slots=call.length
+            )
 
     def _left(self, index: int, latent: F32 | None) -> Job:
-        job = self._jobs.pop(index)
-        elapsed_ns = round(self._spent_ns.pop(index))
-        return job.after(self.name, Denoised(latent, job.payload), elapsed_ns=elapsed_ns)
+        job, spent = self._jobs.pop(index), self._spent.pop(index)
+        done = Denoised(latent, job.payload)
+        for step, elapsed_ns in enumerate(spent.steps_ns, start=1):
+            job = job.after(f"{self.name} {step}", done, elapsed_ns=round(elapsed_ns))
+        return replace(job, payload=done)
 
     def _fall_back(self, call: Call) -> Iterator[Job]:
         self.restarts += 1

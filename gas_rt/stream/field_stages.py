@@ -27,9 +27,10 @@ class BodyStage:
 
     def process(self, job: Job) -> list[Job]:
         """The job with a `PosedRig`."""
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         posed = self._posed(job.request.pose)
-        return [job.after(self.name, posed, elapsed_ns=time.perf_counter_ns() - start)]
+        elapsed_ns = time.monotonic_ns() - start
+        return [job.after(self.name, posed, elapsed_ns=elapsed_ns, began_ns=start)]
 
     def _posed(self, pose: Pose) -> PosedRig:
         if self._last is None or not _same(self._last[0], pose):
@@ -65,12 +66,13 @@ class FieldStage:
 
     def process(self, job: Job) -> list[Job]:
         """The job with a `Picture`."""
-        start = time.perf_counter_ns()
+        start = time.monotonic_ns()
         posed = job.payload
         assert isinstance(posed, PosedRig)
         rgb, alpha = self._render(posed.shell, job.request.camera)
-        picture = Picture(*to_uint8(rgb, alpha), "field")
-        return [job.after(self.name, picture, elapsed_ns=time.perf_counter_ns() - start)]
+        picture = Picture(*to_uint8(rgb, alpha, out=job.pixels()), "field")
+        elapsed_ns = time.monotonic_ns() - start
+        return [job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)]
 
     def finish(self) -> list[Job]:
         """Nothing is held back."""

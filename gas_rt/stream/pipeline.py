@@ -10,14 +10,17 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from gas_rt.core import Frame, OnLate, Request
 from gas_rt.errors import SessionError
 from gas_rt.stream.pacing import Pacer
 from gas_rt.stream.queues import BoundedQueue, DropReason, Ledger
+from gas_rt.stream.slots import FramePool
 from gas_rt.stream.stages import Chain, Job, Made, Stage
+from gas_rt.stream.tracing import Tracer
+from gas_rt.stream.watching import Watcher
 
 __all__ = ["QUEUE_PLANS", "Pipeline", "QueuePlan"]
 
@@ -55,6 +58,7 @@ class Pipeline:
     period_ns : one frame at the session's rate.
     pipelined : False runs all stages on one thread, to measure what overlap brings.
     clock : monotonic nanoseconds.
+    watchers : are told what happens; a `Tracer` among them is told by the stages too.
     """
 
     def __init__(
@@ -65,8 +69,12 @@ class Pipeline:
         period_ns: int,
         pipelined: bool = True,
         clock: Clock = time.monotonic_ns,
+        watchers: Iterable[Watcher] = (),
     ) -> None:
         self.ledger = Ledger()
+        self.pool = FramePool()
+        self._watchers = tuple(watchers)
+        self._tracer = next((w for w in self._watchers if isinstance(w, Tracer)), None)
         self.error: SessionError | None = None
         self._clock = clock
         self._stages: list[Stage] = list(stages) if pipelined else [Chain(stages)]
@@ -107,6 +115,8 @@ class Pipeline:
             poses = self._queues[0]
             if not poses.has_room:
                 self.ledger.refused += 1
+                for watcher in self._watchers:
+                    watcher.refused(now_ns=now)
                 return False
             job = Job(
                 index=self.ledger.accept(),
@@ -114,9 +124,15 @@ class Pipeline:
                 request=request,
                 captured_ns=now if captured_ns is None else captured_ns,
                 pushed_ns=now,
+                at_ns=now,
+                tracer=self._tracer,
+                pool=self.pool,
             )
-            if poses.offer(job).displaced is not None:
-                self.ledger.drop("stale_pose")
+            displaced = poses.offer(job).displaced
+            for watcher in self._watchers:
+                watcher.pushed(job, begin_ns=now, end_ns=self._clock())
+            if displaced is not None:
+                self._drop(displaced, "stale_pose")
             self._notify()
             return True
 
@@ -128,13 +144,17 @@ class Pipeline:
             job = frames.peek()
             if job is None:
                 return None, None
-            early_ns = job.not_before_ns - self._clock()
+            now = self._clock()
+            early_ns = job.not_before_ns - now
             if early_ns > 0:
                 return None, early_ns
             frames.take()
             self.ledger.deliver()
+            frame = job.frame(self._ready_ns.pop(job.index))
+            for watcher in self._watchers:
+                watcher.delivered(frame, begin_ns=now, end_ns=self._clock())
             self._notify()
-            return job.frame(self._ready_ns.pop(job.index)), None
+            return frame, None
 
     @property
     def drained(self) -> bool:
@@ -264,6 +284,7 @@ class Pipeline:
                     if not wait_ns:
                         job = source.take()
                         assert job is not None
+                        job = self._entered(job, k)
                         if pacer:
                             tick_ns = pacer.start(self._clock())
                             job = job.due(tick_ns + pacer.period_ns)
@@ -282,6 +303,7 @@ class Pipeline:
                     return  # counted as dropped when the flush happened
                 if job is None:
                     continue
+                job = job.left(self._clock())
                 target = self._queues[k + 1]
                 self._changed.wait_for(
                     lambda queue=target: (  # type: ignore[misc]
@@ -290,12 +312,13 @@ class Pipeline:
                 )
                 if self._closing or generation != self._generation:
                     return
-                displaced = target.offer(job).displaced
                 if last:
-                    self._ready_ns[job.index] = self._clock()
+                    now = self._ready_ns[job.index] = self._clock()
+                    job = job.waited("handoff", (now - job.at_ns) / 1e6, now)
+                displaced = target.offer(job).displaced
                 if displaced is not None:
                     self._ready_ns.pop(displaced.index, None)
-                    self.ledger.drop("unpolled_frame")
+                    self._drop(displaced, "unpolled_frame")
                 self._notify()
 
     def _fail(self, what: str, error: BaseException) -> None:
@@ -317,15 +340,35 @@ class Pipeline:
         if self._closing:
             raise SessionError("the session is closed; open another with model.session()")
 
+    def _entered(self, job: Job, k: int) -> Job:
+        """`job` as stage `k` takes it."""
+        now = self._clock()
+        for watcher in self._watchers:
+            watcher.entered(job, k, now_ns=now)
+        return job.entered("handoff" if k else "queue", now)
+
+    def _drop(self, job: Job, reason: DropReason) -> None:
+        self.ledger.drop(reason)
+        for watcher in self._watchers:
+            watcher.dropped(job, reason, now_ns=self._clock())
+
     def _flush(self, reason: DropReason) -> None:
         # Everything accepted and not delivered is lost here, also what a stage is working on or
         # holding back: such a job's generation is then out of date and it vanishes uncounted.
-        self.ledger.drop(reason, count=self.ledger.in_flight)
+        lost = self.ledger.in_flight
+        self.ledger.drop(reason, count=lost)
+        for watcher in self._watchers:
+            watcher.flushed(reason, lost, now_ns=self._clock())
         for queue in self._queues:
             queue.remove(lambda _: True)
         self._ready_ns.clear()
 
     def _notify(self) -> None:
+        if self._watchers:
+            names = (*(stage.name for stage in self._stages), "frames")
+            lengths = {name: len(q) for name, q in zip(names, self._queues, strict=True)}
+            for watcher in self._watchers:
+                watcher.queued(lengths, now_ns=self._clock())
         self._changed.notify_all()
         for listener in self._listeners:
             listener()

@@ -51,6 +51,7 @@ class RunRecorder:
     ages_ms: list[float] = field(default_factory=list)
     ready_ns: list[int] = field(default_factory=list)
     stages_ms: dict[str, list[float]] = field(default_factory=dict)
+    waits_ms: dict[str, list[float]] = field(default_factory=dict)
     levels: Counter[str] = field(default_factory=Counter)
     size: tuple[int, int] = (0, 0)  # width, height
 
@@ -67,6 +68,8 @@ class RunRecorder:
         self.ready_ns.append(frame.timings.ready_ns)
         for stage, value in frame.timings.stages_ms.items():
             self.stages_ms.setdefault(stage, []).append(value)
+        for wait, value in frame.timings.waits_ms.items():
+            self.waits_ms.setdefault(wait, []).append(value)
         self.levels[frame.level] += 1
         self.size = (frame.rgb.shape[1], frame.rgb.shape[0])
 
@@ -90,6 +93,7 @@ class RunRecorder:
             "first_frame_ms": first_ms,
             "age_ms": _summary(self.ages_ms),
             "stages_ms": {stage: _summary(values) for stage, values in self.stages_ms.items()},
+            "waits_ms": {wait: _summary(values) for wait, values in self.waits_ms.items()},
             "deadline_miss": round(meter.miss_ratio, 4),
             "dropped": dropped,
             "level": {level: self.levels[level] for level in get_args(Level)},

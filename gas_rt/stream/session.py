@@ -17,7 +17,10 @@ from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Tas
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
 from gas_rt.stream.pacing import DeadlineMeter, period_of
 from gas_rt.stream.pipeline import QUEUE_PLANS, Clock, Pipeline
+from gas_rt.stream.recorder import Recorder
 from gas_rt.stream.stages import Stage
+from gas_rt.stream.tracing import Tracer
+from gas_rt.stream.watching import Watcher
 
 __all__ = ["Session", "SessionConfig", "SessionStats"]
 
@@ -97,6 +100,7 @@ class Session:
         check_request: Callable[[Request, int], None] | None = None,
         on_close: Callable[[Session], None] | None = None,
         clock: Clock = time.monotonic_ns,
+        watchers: Sequence[Watcher] = (),
     ) -> None:
         self.config = config
         self.backend = backend
@@ -109,6 +113,7 @@ class Session:
         self._ages_ms: deque[float] = deque(maxlen=AGES_KEPT)
         self._deadlines = DeadlineMeter(period_of(config.fps))
         self._meters = threading.Lock()
+        self._watchers = tuple(watchers)
         plan = QUEUE_PLANS[config.on_late]
         self._pipeline = Pipeline(
             stages,
@@ -116,7 +121,18 @@ class Session:
             period_ns=period_of(config.fps),
             pipelined=config.pipelined,
             clock=clock,
+            watchers=self._watchers,
         )
+
+    @property
+    def trace(self) -> Tracer | None:
+        """What happened so far, if the session was opened with ``trace``."""
+        return next((w for w in self._watchers if isinstance(w, Tracer)), None)
+
+    @property
+    def record(self) -> Recorder | None:
+        """What was decided so far, if the session was opened with ``record``."""
+        return next((w for w in self._watchers if isinstance(w, Recorder)), None)
 
     # ---- in --------------------------------------------------------------------------------
 
@@ -277,6 +293,14 @@ class Session:
         if kind is None:
             self._pipeline.raise_error()
 
+    @property
+    def frames_held(self) -> int:
+        """Frames' memory in use: being made, waiting to be taken, and kept by who took them.
+
+        What keeps frames for ever shows here: it rises without end.
+        """
+        return self._pipeline.pool.held
+
     def stats(self) -> SessionStats:
         """Counts and the ages of the latest frames."""
         ledger = self._pipeline.ledger_copy()
@@ -320,6 +344,8 @@ class Session:
                 self._deadlines.frame(frame.timings.ready_ns)
                 self._ages_ms.append(frame.timings.age_ms)
                 self._levels[frame.level] += 1
+            for watcher in self._watchers:
+                watcher.took(frame)
         return frame, early_ns
 
     def _check(self, request: Request) -> None:

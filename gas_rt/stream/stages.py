@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from gas_rt.core import U8, Frame, FrameTimings, Level, Request
+from gas_rt.stream.slots import FramePool, lease_of
+
+if TYPE_CHECKING:
+    from gas_rt.stream.tracing import Tracer
 
 __all__ = ["Chain", "Job", "Made", "Picture", "Stage"]
 
@@ -25,7 +31,9 @@ class Job:
     """One accepted request on its way through the stages.
 
     `payload` is what the stage before made of it; `generation` counts the session's resets, so
-    that work begun before a reset can be told from work after it.
+    that work begun before a reset can be told from work after it. `at_ns` is up to when its time
+    is accounted for in `stages_ms` and `waits_ms`; `begun_ms` is the work behind it when it entered
+    its stage.
     """
 
     index: int
@@ -36,11 +44,52 @@ class Job:
     not_before_ns: int = 0
     payload: Any = None
     stages_ms: dict[str, float] = field(default_factory=dict)
+    waits_ms: dict[str, float] = field(default_factory=dict)
+    at_ns: int = 0
+    begun_ms: float = 0.0
+    tracer: Tracer | None = None
+    pool: FramePool | None = None
 
-    def after(self, stage: str, payload: Any, *, elapsed_ns: int) -> Job:
-        """The same job after `stage` took `elapsed_ns` to make `payload`."""
+    def after(
+        self, stage: str, payload: Any, *, elapsed_ns: int, began_ns: int | None = None
+    ) -> Job:
+        """The same job after `stage` took `elapsed_ns` to make `payload`.
+
+        With `began_ns`, a trace shows it.
+        """
+        if self.tracer is not None and began_ns is not None and elapsed_ns:
+            self.tracer.span(stage, began_ns, began_ns + elapsed_ns, frames=(self.index,))
         stages_ms = {**self.stages_ms, stage: elapsed_ns / 1e6}
         return replace(self, payload=payload, stages_ms=stages_ms)
+
+    def entered(self, wait: str, now_ns: int) -> Job:
+        """The same job as it enters a stage, after a wait."""
+        waited = self.waited(wait, (now_ns - self.at_ns) / 1e6, now_ns)
+        return replace(waited, begun_ms=self.work_ms)
+
+    def left(self, now_ns: int) -> Job:
+        """The same job as it leaves a stage: what was not its own work there was a wait."""
+        passed_ms = (now_ns - self.at_ns) / 1e6 - (self.work_ms - self.begun_ms)
+        # Stages on a clock of their own, as toys may be, must not make a wait negative.
+        return self.waited("window", max(0.0, passed_ms), now_ns)
+
+    def waited(self, wait: str, elapsed_ms: float, now_ns: int) -> Job:
+        """The same job, accounted for up to now."""
+        waits_ms = {**self.waits_ms, wait: self.waits_ms.get(wait, 0.0) + elapsed_ms}
+        return replace(self, waits_ms=waits_ms, at_ns=now_ns)
+
+    def pixels(self) -> tuple[U8, U8]:
+        """rgb [H, W, 3] and alpha [H, W] to write the frame into, at its request's size."""
+        camera = self.request.camera
+        if self.pool is not None:
+            return self.pool.pixels(camera.width, camera.height)
+        size = camera.height, camera.width
+        return np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
+
+    @property
+    def work_ms(self) -> float:
+        """The frame's share of all work so far."""
+        return sum(self.stages_ms.values())
 
     def due(self, not_before_ns: int) -> Job:
         """The same job, whose frame is not to be shown before `not_before_ns`."""
@@ -50,8 +99,13 @@ class Job:
         """The frame of a job whose payload is a finished picture."""
         picture = self.payload
         assert isinstance(picture, Picture), "the last stage must make a Picture"
-        timings = FrameTimings(self.captured_ns, self.pushed_ns, ready_ns, self.stages_ms)
-        return Frame(picture.rgb, picture.alpha, self.index, self.request, timings, picture.level)
+        rgb, alpha = picture.rgb.view(), picture.alpha.view()
+        rgb.flags.writeable = alpha.flags.writeable = False
+        timings = FrameTimings(
+            self.captured_ns, self.pushed_ns, ready_ns, self.stages_ms, self.waits_ms
+        )
+        lease = lease_of(picture.rgb)
+        return Frame(rgb, alpha, self.index, self.request, timings, picture.level, lease)
 
 
 # What a stage makes of a job. None is a checkpoint: nothing is ready, and whoever iterates may

@@ -186,7 +186,7 @@ def test_render_with_a_window_policy(
         "field": 7 * (policy == "field"),
         "held": 0,
     }
-    assert ("denoise" in run["stages_ms"]) == (policy != "field")
+    assert ("denoise 1" in run["stages_ms"]) == (policy != "field")
     assert len(film_frames(film)) == 7
 
 

@@ -77,6 +77,7 @@ def open_session() -> Iterator[Callable[..., Session]]:
 
     def make(stages: list[ToyStage], *, clock: object = None, **config: object) -> Session:
         extra = {} if clock is None else {"clock": clock}
+        extra["watchers"] = config.pop("watchers", ())
         session = Session(stages, SessionConfig(**config), backend=BACKEND, **extra)
         opened.append((session, stages))
         return session

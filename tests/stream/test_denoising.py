@@ -106,6 +106,10 @@ def fed(stage: DenoiseStage, jobs: Sequence[Job], *, end: bool = True) -> list[J
     return [made for made in out if made is not None]
 
 
+def denoised_ms(made: Job) -> float:
+    return sum(ms for name, ms in made.stages_ms.items() if name.startswith("denoise "))
+
+
 def latents(jobs: Sequence[Job]) -> dict[int, F32]:
     found = {}
     for made in jobs:
@@ -145,7 +149,7 @@ def test_every_frame_comes_once_in_order_and_a_reset_leaves_no_trace(
         assert made.request is given_job.request
         assert (made.captured_ns, made.pushed_ns) == (given_job.captured_ns, given_job.pushed_ns)
         assert made.stages_ms["field"] == 1.5
-        assert made.stages_ms["denoise"] > 0
+        assert denoised_ms(made) > 0
         assert made.payload.conditioning is given_job.payload
 
 
@@ -194,11 +198,11 @@ def test_diagonal_gives_one_frame_per_pose_once_it_is_full() -> None:
 
 def test_the_shares_of_the_calls_add_up_to_their_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(0, 10**9, 1_000_000))  # every reading is a millisecond later
-    monkeypatch.setattr("gas_rt.stream.denoising.time.perf_counter_ns", lambda: next(clock))
+    monkeypatch.setattr("gas_rt.stream.denoising.time.monotonic_ns", lambda: next(clock))
     for policy in POLICIES:
         stage, plain, guided = stage_of(policy)
         made = fed(stage, [job(k) for k in range(7)])
-        total = sum(m.stages_ms["denoise"] for m in made)
+        total = sum(map(denoised_ms, made))
         assert total == pytest.approx(len(plain.calls + guided.calls), abs=1e-4)
 
 
@@ -264,4 +268,4 @@ def test_a_chain_passes_on_what_a_stage_held_back() -> None:
     assert [made for k in range(3) for made in chain.process(job(k))] == []
     made = [m for m in chain.finish() if m is not None]
     assert [m.index for m in made] == [0, 1, 2]
-    assert all({"mark", "denoise"} <= set(m.stages_ms) for m in made)
+    assert all({"mark", "denoise 1"} <= set(m.stages_ms) for m in made)

@@ -33,7 +33,7 @@ def test_a_row_has_the_contracts_fields_and_the_right_figures(camera: Camera) ->
     row = run.row(dropped=3)
     assert set(row) == {
         *("name", "policy", "task", "steps", "resolution", "frames", "fps", "first_frame_ms"),
-        *("age_ms", "stages_ms", "deadline_miss", "dropped", "level", "backend"),
+        *("age_ms", "stages_ms", "waits_ms", "deadline_miss", "dropped", "level", "backend"),
     }
     assert row["resolution"] == [64, 48]
     assert row["frames"] == 4
