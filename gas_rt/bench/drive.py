@@ -51,10 +51,12 @@ class Clocks:
 class Sample:
     """One frame as it was handed out.
 
-    `cpu_ns` is the process's processor time then; `age_ms` ends when the frame was handed out,
-    which for a paced session is later than when it was made.
+    `index` is its pose's in the stream, which a ``held`` frame shares with one before. `cpu_ns` is
+    the process's processor time then. `age_ms` ends when the frame was handed out, which for a
+    paced session is later than when it was made.
     """
 
+    index: int
     captured_ns: int
     polled_ns: int
     cpu_ns: int
@@ -77,7 +79,8 @@ class Recording:
     samples : the frames after the warm-up.
     warm_up : frames that were handed out before.
     push_late_ms : of a live drive, by how much the driver itself was late with each push.
-    accepted, refused, dropped, in_flight : counts of poses of the whole drive.
+    accepted, refused : pushes of the whole drive, as counted here by what they returned.
+    dropped, in_flight : poses, as the session counts them at its end.
     """
 
     first_push_ns: int | None = None
@@ -130,9 +133,13 @@ class _Taker:
         self.left = warm_up
         self.taken = Recording()
 
-    def pushed(self) -> None:
+    def push(self, session: Driven, request: Request) -> None:
         if self.taken.first_push_ns is None:
             self.taken.first_push_ns = self.clocks.now_ns()
+        if session.push_request(request):
+            self.taken.accepted += 1
+        else:
+            self.taken.refused += 1
 
     def take(self, frame: Frame) -> None:
         now_ns = self.clocks.now_ns()
@@ -145,6 +152,7 @@ class _Taker:
         timings = frame.timings
         self.taken.samples.append(
             Sample(
+                index=frame.index,
                 captured_ns=timings.captured_ns,
                 polled_ns=now_ns,
                 cpu_ns=self.clocks.cpu_ns(),
@@ -155,7 +163,6 @@ class _Taker:
 
     def done(self, session: Driven) -> Recording:
         stats = session.stats()
-        self.taken.accepted, self.taken.refused = stats.accepted, stats.refused
         self.taken.dropped, self.taken.in_flight = stats.dropped, stats.in_flight
         self.taken.dropped_by_reason = dict(stats.dropped_by_reason)
         return self.taken
@@ -190,9 +197,8 @@ def drive_live(
                 clocks.sleep_s(early_ns / 1e9)
             elif (frame := session.wait(timeout_s=early_ns / 1e9)) is not None:
                 taker.take(frame)
-        taker.pushed()
         taker.taken.push_late_ms.append((clocks.now_ns() - due_ns) / 1e6)
-        session.push_request(replace(next(requests), captured_ns=due_ns))
+        taker.push(session, replace(next(requests), captured_ns=due_ns))
         while polls(clocks.now_ns() - start_ns) and (frame := session.poll()) is not None:
             taker.take(frame)
     return taker.done(session)
@@ -218,6 +224,5 @@ def drive_saturated(
         if (frame := session.poll()) is not None:
             taker.take(frame)
         else:
-            taker.pushed()
-            session.push_request(next(requests))
+            taker.push(session, next(requests))
     return taker.done(session)

@@ -22,7 +22,7 @@ QUIET = Load(0.0, 0.0)
 
 def sample(captured_ms: float, polled_ms: float, level: str = "full", **stages: float) -> Sample:
     cpu_ns = round(polled_ms * MS / 2)
-    return Sample(round(captured_ms * MS), round(polled_ms * MS), cpu_ns, level, stages)
+    return Sample(0, round(captured_ms * MS), round(polled_ms * MS), cpu_ns, level, stages)
 
 
 def recording(*samples: Sample, first_ms: float = 100.0) -> Recording:

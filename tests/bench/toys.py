@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,6 +103,16 @@ class QueueingSession:
         if len(self.waiting) >= self.slots and not self.ready:
             self.time.now = max(self.time.now, self.done_ns)
             self._advance()
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        while self.busy is not None or self.waiting or self.ready:
+            if not self.ready:
+                self.time.now = max(self.time.now, self.done_ns)
+            if (frame := self.poll()) is not None:
+                yield frame
 
     def stats(self) -> SessionStats:
         in_flight = self.accepted - self.delivered - self.dropped
