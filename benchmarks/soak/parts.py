@@ -14,16 +14,13 @@ from typing import Any
 import numpy as np
 
 import gas_rt
+from benchmarks.people import avatar_of, dance
 from gas_rt.bench.rounds import back_and_forth
-from gas_rt.body import procedural_motion
-from gas_rt.cli.demo import person_folder
-from gas_rt.cli.requests import followed
 
 __all__ = ["PARTS", "SoakSettings", "run_part"]
 
 LIMIT_MIB = 16.0  # that memory may grow
 LEAKED_MIB = 2 * LIMIT_MIB  # by a control, over its run
-MOTION_FRAMES = 200
 WARM_CYCLES = 2  # sessions opened before anything is noted: pools and allocators fill
 
 
@@ -97,10 +94,9 @@ class Soak:
     def __init__(self, settings: SoakSettings, model: gas_rt.Model) -> None:
         self.settings = settings
         self.model = model
-        self.avatar = self._avatar()
-        poses = list(procedural_motion("dance", MOTION_FRAMES, fps=25.0, seed=0))
-        side = settings.side_px or model.resolution
-        self.poses = followed(model.performer(self.avatar), poses, side)
+        path = None if settings.avatar is None else Path(settings.avatar)
+        self.avatar = avatar_of(model, path)
+        self.poses = dance(model, self.avatar, settings.side_px or model.resolution)
 
     def session(self) -> gas_rt.Session:
         """A session of the settings' policy."""
@@ -126,12 +122,6 @@ class Soak:
         with self.session() as session:
             for _ in self.frames(session, 1):
                 pass
-
-    def _avatar(self) -> gas_rt.Avatar:
-        if self.settings.avatar is not None:
-            return self.model.open_avatar(self.settings.avatar)
-        person = person_folder(self.model, None)
-        return self.model.enroll(person / "photo.png", person / "fit.npz", person / "mask.png")
 
 
 Leak = Callable[[], None]

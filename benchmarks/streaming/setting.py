@@ -13,20 +13,18 @@ from typing import Any
 import numpy as np
 
 import gas_rt
+from benchmarks.people import avatar_of, dance
 from benchmarks.reporting import tell
 from benchmarks.streaming.brake import Brake, BrakedEngine
 from gas_rt.bench.drive import Clocks, Recording, drive_saturated
 from gas_rt.bench.rounds import back_and_forth
-from gas_rt.body import procedural_motion
-from gas_rt.cli.demo import person_folder
-from gas_rt.cli.requests import followed
 from gas_rt.engine import open_bundle, open_engine
 from gas_rt.enrollment import ModelParts
 from gas_rt.stream.report import available_cpus
 
 __all__ = ["Setting", "Times", "age_bound_periods", "still_with_noise"]
 
-MOTION_FRAMES = 200
+TREMBLES = 200  # different poses of somebody who stands still
 RATE_SHARE = 0.8  # of what a session sustains, that rows with a margin ask for
 FPS_MAX = 25.0
 
@@ -88,9 +86,8 @@ class Setting:
             self.warm_up = diffusion.schedule(self.policy, steps=self.steps).window.length
         else:
             self.steps, self.warm_up = None, 4
-        self.avatar = self._avatar(model)
-        poses = list(procedural_motion("dance", MOTION_FRAMES, fps=25.0, seed=0))
-        self.poses = followed(model.performer(self.avatar), poses, self.side_px or model.resolution)
+        self.avatar = avatar_of(model, self.avatar_path)
+        self.poses = dance(model, self.avatar, self.side_px or model.resolution)
 
     def model(self, threads: int) -> gas_rt.Model:
         """The model with a budget of threads, its engine behind the brake.
@@ -184,13 +181,6 @@ class Setting:
     ) -> None:
         self.close()
 
-    def _avatar(self, model: gas_rt.Model) -> gas_rt.Avatar:
-        if self.avatar_path is not None:
-            return model.open_avatar(self.avatar_path)
-        tell("enrolling the bundled person")
-        person = person_folder(model, None)
-        return model.enroll(person / "photo.png", person / "fit.npz", person / "mask.png")
-
 
 def age_bound_periods(steps: int) -> int:
     """Periods of the stream that a pose can age: one per step, and one in each place it can wait.
@@ -205,7 +195,7 @@ def still_with_noise(requests: list[gas_rt.Request], noise_rad: float) -> Iterat
     """The first pose over and over, each joint off by what a tracker trembles."""
     first, rng = requests[0], np.random.default_rng(0)
     poses = []
-    for _ in range(MOTION_FRAMES):
+    for _ in range(TREMBLES):
         off = rng.uniform(-noise_rad, noise_rad, first.pose.rotations.shape).astype(np.float32)
         pose = gas_rt.Pose(first.pose.rotations + off, first.pose.translation)
         poses.append(gas_rt.Request(pose, first.camera, task=first.task))

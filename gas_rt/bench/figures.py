@@ -31,7 +31,6 @@ __all__ = [
 # every frame is due exactly then, so without it, half of all frames miss by the microseconds that
 # a thread takes to wake up. A tenth of a period at 25 fps is below what a display can show.
 SLACK_MS = 4.0
-WAITS = ("queue",)  # stages that are waiting and not work
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ def stage_figures(samples: Sequence[Sample]) -> dict[str, Any]:
     """Times per stage, and their mean sum per frame.
 
     Every time is of one frame: what a call does for several is shared among them, so that times
-    add up to what was worked and nothing counts twice.
+    add up to what was worked and nothing counts twice. Waiting is no stage.
     """
     by_stage: dict[str, list[float]] = {}
     for sample in samples:
         for stage, value in sample.stages_ms.items():
             by_stage.setdefault(stage, []).append(value)
-    work_ms = sum(sum(values) for stage, values in by_stage.items() if stage not in WAITS)
+    work_ms = sum(sum(values) for values in by_stage.values())
     return {
         "stages_ms": {stage: summary(values) for stage, values in by_stage.items()},
         "stages_sum_ms": round(work_ms / len(samples), 3) if samples else None,

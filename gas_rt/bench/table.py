@@ -17,7 +17,7 @@ def as_text(document: Mapping[str, Any]) -> str:
     """The runs as a table, then stages, starts, what was promised, and how noisy it was."""
     runs = document["runs"]
     lines = _table([HEAD, *(_cells(run) for run in runs)])
-    lines += ["", "stages, mean ms a frame:"]
+    lines += ["", "stages, ms of work a frame, p50 each:"]
     lines += [f"  {run['name']}: {_stages(run)}" for run in runs if run["kind"] == "saturated"]
     if document["cold_start"]:
         lines += ["", "start in a process of its own, ms:"]
@@ -58,7 +58,7 @@ def _table(rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _stages(run: Mapping[str, Any]) -> str:
     parts = [f"{stage} {_number(ms['p50'], 1)}" for stage, ms in run["stages_ms"].items()]
-    return f"{', '.join(parts)} (p50); {_number(run['stages_sum_ms'], 1)} in all"
+    return f"{', '.join(parts)}; {_number(run['stages_sum_ms'], 1)} in all on average"
 
 
 def _start(start: Mapping[str, Any]) -> str:

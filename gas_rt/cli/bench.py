@@ -93,8 +93,13 @@ def run(args: argparse.Namespace) -> int:
         if old is not None:  # minutes before there is anything to compare
             check_alike(old, _announced(args, plan, models))
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="gas-rt-bench-"))
+        motion = _motion(args, model, Path(folder))
         avatar, path = _avatar(args, model, Path(folder))
-        document = _measured(args, plan, models, avatar, path)
+        sources = {
+            case: _source(args, plan, models[case.backend], avatar, motion, case)
+            for case in plan.cases
+        }
+        document = _measured(args, plan, models, sources, path)
     status = _judged(args, plan, document, old)
     if args.out:
         write_report(args.out, document)
@@ -198,10 +203,10 @@ def _measured(
     args: argparse.Namespace,
     plan: Plan,
     models: dict[str, Model],
-    avatar: Avatar,
+    sources: dict[Case, Source],
     path: Path,
 ) -> dict[str, Any]:
-    """The report, not judged yet."""
+    """The report, not judged yet; `path` is of the avatar."""
     from gas_rt.bench.drive import Clocks
     from gas_rt.bench.figures import run_row
     from gas_rt.bench.load import LIMITS
@@ -209,7 +214,6 @@ def _measured(
     from gas_rt.bench.start import peak_rss_mib
     from gas_rt.stream.report import report
 
-    sources = {case: _source(args, plan, models[case.backend], avatar, case) for case in plan.cases}
     with bar(args, "bench") as progress:
         turns = plan.rounds * len(plan.cases) * 2
         done = iter(range(turns))
@@ -240,10 +244,10 @@ def _measured(
 
 
 def _source(
-    args: argparse.Namespace, plan: Plan, model: Model, avatar: Avatar, case: Case
+    args: argparse.Namespace, plan: Plan, model: Model, avatar: Avatar, motion: Path, case: Case
 ) -> Source:
     from gas_rt.bench.rounds import Source
-    from gas_rt.cli.requests import followed
+    from gas_rt.cli.requests import motion_requests
 
     steps = case.steps or None
 
@@ -263,21 +267,24 @@ def _source(
     if diffusion is not None and steps is not None:
         window = diffusion.schedule(case.policy, steps=steps).window
         warm_up = max(warm_up, window.length)
-    poses = _poses(args, model, plan.fps)
-    return Source(opened, followed(model.performer(avatar), poses, case.side_px), warm_up)
+    requests = motion_requests(
+        model.performer(avatar), motion, case.side_px, fps=plan.fps, frames=MOTION_FRAMES
+    )
+    return Source(opened, requests, warm_up)
 
 
-def _poses(args: argparse.Namespace, model: Model, fps: float) -> list[Any]:
-    """Of the motion asked for, else of the bundle's dance, else of a procedural one."""
-    from gas_rt.body import Motion, procedural_motion
+def _motion(args: argparse.Namespace, model: Model, folder: Path) -> Path:
+    """The motion asked for, else the bundle's dance, else a procedural one, written to `folder`."""
+    from gas_rt.body import procedural_motion
     from gas_rt.cli.demo import MOTION
     from gas_rt.cli.requests import find_motion
 
     bundle = model.parts.bundle
-    if args.motion is None and f"motions/{MOTION}.npz" not in bundle.files:
-        return list(procedural_motion(MOTION, MOTION_FRAMES, fps=fps, seed=0))
-    path = find_motion(bundle, args.motion or MOTION)
-    return list(Motion.load(path).resampled(fps))[:MOTION_FRAMES]
+    if args.motion is not None or f"motions/{MOTION}.npz" in bundle.files:
+        return find_motion(bundle, args.motion or MOTION)
+    path = folder / f"{MOTION}.npz"
+    procedural_motion(MOTION, MOTION_FRAMES, fps=args.fps, seed=0).save(path)
+    return path
 
 
 def _starts(args: argparse.Namespace, plan: Plan, path: Path) -> list[dict[str, Any]]:

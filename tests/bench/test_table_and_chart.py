@@ -19,7 +19,7 @@ def test_the_table_has_a_line_per_run_and_says_what_was_not_judged() -> None:
     lines = text.splitlines()
     assert lines[1].split()[:7] == ["saturated", "diagonal", "4", "steps", "128", "px", "auto"]
     assert "0 (0 ms)" in lines[2]
-    assert "denoise 180.0 (p50); 55.0 in all" in text
+    assert "denoise 180.0; 55.0 in all" in text
     assert "interpreter 40, first frame 300; 2000 in all, 230 MiB" in text
     assert "promises: not judged (a toy)" in text
 
