@@ -21,6 +21,7 @@ __all__ = ["PARTS", "SoakSettings", "run_part"]
 
 LIMIT_MIB = 16.0  # that memory may grow
 LEAKED_MIB = 2 * LIMIT_MIB  # by a control, over its run
+LOOKS, LOOK_S = 20, 0.02
 WARM_CYCLES = 2  # sessions opened before anything is noted: pools and allocators fill
 
 
@@ -54,13 +55,13 @@ class SoakSettings:
         """A run of seconds."""
         return replace(
             self,
-            frames=120,
+            frames=60,
             from_frame=20,
             block=10,
-            cycles=12,
+            cycles=6,
             cycle_block=2,
-            control_frames=80,
-            control_cycles=8,
+            control_frames=50,
+            control_cycles=6,
         )
 
 
@@ -209,12 +210,22 @@ def run_part(name: str, settings: SoakSettings) -> dict[str, Any]:
         soak = Soak(settings, model)
         for _ in range(WARM_CYCLES):
             soak.cycle()
-        before = {"threads": thread_count(), "descriptors": descriptor_count()}
+        before = at_rest()
         notes = PARTS[name](soak, leaks)
-        after = {"threads": thread_count(), "descriptors": descriptor_count()}
+        after = at_rest()
         stats = {"before": before, "after": after, "info": model.info()}
     leaks.close()
     return {**vars(notes), **stats, "seconds": round(time.monotonic() - began, 1)}
+
+
+def at_rest() -> dict[str, int]:
+    """Threads and descriptors, the fewest of some looks: a thread that was joined may still end."""
+    looks = []
+    for _ in range(LOOKS):
+        looks.append((thread_count(), descriptor_count()))
+        time.sleep(LOOK_S)
+    threads, descriptors = zip(*looks, strict=True)
+    return {"threads": min(threads), "descriptors": min(descriptors)}
 
 
 def rss_mib() -> float:
