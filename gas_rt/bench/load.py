@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ LIMITS = Limits()
 
 @dataclass(frozen=True)
 class CpuTimes:
-    """Seconds since boot, of all processors together; `busy_s` contains no stolen time."""
+    """Seconds since boot, summed over processors; `busy_s` contains no stolen time."""
 
     busy_s: float
     idle_s: float
@@ -74,28 +74,33 @@ class Load:
         return found
 
 
-def parse_cpu_times(text: str, *, ticks_per_s: int) -> CpuTimes | None:
-    """The first line of /proc/stat; None if it is not one.
+def parse_cpu_times(text: str, *, cpus: Collection[int], ticks_per_s: int) -> CpuTimes | None:
+    """The lines of `cpus` in /proc/stat, added up; None if it has none of them.
 
-    Its fields are user, nice, system, idle, iowait, irq, softirq, steal; guests' time, which
+    Their fields are user, nice, system, idle, iowait, irq, softirq, steal; guests' time, which
     follows, is contained in the first two.
     """
-    words = text.partition("\n")[0].split()
-    if len(words) < 5 or words[0] != "cpu" or not all(w.isdigit() for w in words[1:]):
+    names = {f"cpu{number}" for number in cpus}
+    rows = [
+        [int(word) for word in (*words[1:9], *"00000000")][:8]
+        for words in map(str.split, text.splitlines())
+        if len(words) >= 5 and words[0] in names and all(w.isdigit() for w in words[1:])
+    ]
+    if not rows:
         return None
-    ticks = [int(w) for w in words[1:9]] + [0] * 8
-    user, nice, system, idle, waiting, irq, softirq, steal = ticks[:8]
-    busy = user + nice + system + irq + softirq
-    return CpuTimes(busy / ticks_per_s, (idle + waiting) / ticks_per_s, steal / ticks_per_s)
+    ticks = (sum(column) / ticks_per_s for column in zip(*rows, strict=True))
+    user, nice, system, idle, waiting, irq, softirq, steal = ticks
+    return CpuTimes(user + nice + system + irq + softirq, idle + waiting, steal)
 
 
 def read_cpu_times() -> CpuTimes | None:
-    """The processors' times now; None where the system does not tell."""
+    """The times now of the processors this process may run on; None where nothing tells."""
     try:
         text = Path("/proc/stat").read_text()
     except OSError:
         return None
-    return parse_cpu_times(text, ticks_per_s=os.sysconf("SC_CLK_TCK"))
+    cpus = os.sched_getaffinity(0)  # where there is a /proc/stat, there is this
+    return parse_cpu_times(text, cpus=cpus, ticks_per_s=os.sysconf("SC_CLK_TCK"))
 
 
 def load_between(before: CpuTimes | None, after: CpuTimes | None, *, own_cpu_s: float) -> Load:

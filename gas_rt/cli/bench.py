@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from gas_rt.cli.common import (
     add_json_flag,
     add_model_flags,
-    at_least,
     bar,
     check_folder_of,
     emit,
@@ -37,6 +36,9 @@ __all__ = ["add_parser"]
 
 SECONDS, ROUNDS = 20.0, 4
 QUICK_SECONDS, QUICK_ROUNDS = 0.4, 2
+SECONDS_MAX = 86_400.0
+BUFFER_MS_MAX = 60_000.0
+SIDE_MAX = 4096
 STARTS = 3  # of each kind, for the medians
 MOTION_FRAMES = 200
 TASK: Task = "pose"
@@ -110,6 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
+    from gas_rt.stream.session import FPS_MAX
+
     for path, flag in ((args.out, "--out"), (args.plot, "--plot")):
         if path:
             check_folder_of(path, flag=flag)
@@ -118,13 +122,16 @@ def _check_flags(args: argparse.Namespace) -> None:
     defaults = (QUICK_SECONDS, QUICK_ROUNDS) if args.quick else (SECONDS, ROUNDS)
     args.seconds = defaults[0] if args.seconds is None else args.seconds
     args.rounds = defaults[1] if args.rounds is None else args.rounds
-    at_least(args.seconds, 0.1, flag="--seconds")
-    at_least(args.rounds, 1, flag="--rounds")
-    at_least(args.jitter_ms, 0, flag="--jitter-ms")
-    at_least(args.buffer_ms, 0, flag="--buffer-ms")
-    at_least(args.fps, 1, flag="--fps")
-    for side in args.resolutions or ():
-        at_least(side, 16, flag="--resolutions")
+    for value, low, high, flag in (
+        (args.seconds, 0.1, SECONDS_MAX, "--seconds"),
+        (args.rounds, 1, SECONDS_MAX, "--rounds"),
+        (args.jitter_ms, 0, BUFFER_MS_MAX, "--jitter-ms"),
+        (args.buffer_ms, 0, BUFFER_MS_MAX, "--buffer-ms"),
+        (args.fps, 1, FPS_MAX, "--fps"),
+        *((side, 16, SIDE_MAX, "--resolutions") for side in args.resolutions or ()),
+    ):
+        if not low <= value <= high:
+            raise InputError(f"{flag}: expected {low:g} to {high:g}, got {value}")
 
 
 def _opened(args: argparse.Namespace, backend: str) -> Model:

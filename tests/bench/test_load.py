@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import pytest
 
-from gas_rt.bench.load import CpuTimes, Limits, Load, load_between, parse_cpu_times, spread
+from gas_rt.bench.load import (
+    CpuTimes,
+    Limits,
+    Load,
+    load_between,
+    parse_cpu_times,
+    read_cpu_times,
+    spread,
+)
 
 
 def test_fields_of_the_kernel() -> None:
-    text = "cpu  100 20 30 4000 50 6 7 80 9 1\ncpu0 1 2 3 4\n"
-    assert parse_cpu_times(text, ticks_per_s=10) == CpuTimes(16.3, 405.0, 8.0)
-    assert parse_cpu_times("cpu 1 2 3 4", ticks_per_s=1) == CpuTimes(6.0, 4.0, 0.0)
+    text = "cpu  9 9 9 9\ncpu0 100 20 30 4000 50 6 7 80 9 1\ncpu1 1 2 3 4\ncpu10 7 7 7 7\nintr 5\n"
+    assert parse_cpu_times(text, cpus={0}, ticks_per_s=10) == CpuTimes(16.3, 405.0, 8.0)
+    assert parse_cpu_times(text, cpus={1}, ticks_per_s=1) == CpuTimes(6.0, 4.0, 0.0)
+    assert parse_cpu_times(text, cpus={0, 1}, ticks_per_s=1) == CpuTimes(169.0, 4054.0, 80.0)
 
 
-@pytest.mark.parametrize("text", ["", "intr 5", "cpu", "cpu a b c d", "cpu 1 2 3", "cpu 1 2 3 -4"])
+def test_this_machine_is_read() -> None:
+    found = read_cpu_times()
+    assert found is not None
+    assert found.busy_s > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["", "intr 5", "cpu0", "cpu0 a b c d", "cpu0 1 2 3", "cpu0 1 2 3 -4", "cpu 1 2 3 4"]
+)
 def test_what_is_no_such_line(text: str) -> None:
-    assert parse_cpu_times(text, ticks_per_s=100) is None
+    assert parse_cpu_times(text, cpus={0}, ticks_per_s=100) is None
 
 
 def test_what_was_not_ours() -> None:
