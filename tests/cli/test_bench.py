@@ -121,7 +121,7 @@ def test_words_instead_of_numbers_are_a_usage_error(flags: list[str], capsys: Ca
 def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The report that the verb will believe to have measured."""
     document = synthetic()
-    monkeypatch.setattr(bench, "_measured", lambda *_: copy.deepcopy(document))
+    monkeypatch.setattr(bench, "measured", lambda *_: copy.deepcopy(document))
     return document
 
 
