@@ -48,6 +48,7 @@ ROOMS["gas_rt.model"] = (
     | ROOMS["gas_rt.enrollment"]
     | {"gas_rt.stream", "gas_rt.enrollment", "gas_rt.settings", "gas_rt.warming"}
 )
+ROOMS["gas_rt.bench"] = {"gas_rt.stream"}
 ROOMS["gas_rt.video"] = {"gas_rt.files"}
 REFERENCE_MAY = {"gas_rt.kernels", "gas_rt.body", "gas_rt.diffusion"}
 

@@ -14,12 +14,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, TextIO
 
-from gas_rt.cli import demo, doctor, engines, enroll, inspect, render
+from gas_rt.cli import bench, demo, doctor, engines, enroll, inspect, render
 from gas_rt.errors import GasRtError, GasRtWarning
 
 __all__ = ["main"]
 
-VERBS = (demo, enroll, render, inspect, engines, doctor)
+VERBS = (demo, enroll, render, bench, inspect, engines, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

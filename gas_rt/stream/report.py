@@ -25,6 +25,7 @@ __all__ = [
     "environment",
     "package_versions",
     "report",
+    "summary",
     "write_report",
 ]
 
@@ -91,9 +92,9 @@ class RunRecorder:
             "frames": len(self.ready_ns),
             "fps": round((len(self.ready_ns) - 1) / span_s, 3) if span_s > 0 else None,
             "first_frame_ms": first_ms,
-            "age_ms": _summary(self.ages_ms),
-            "stages_ms": {stage: _summary(values) for stage, values in self.stages_ms.items()},
-            "waits_ms": {wait: _summary(values) for wait, values in self.waits_ms.items()},
+            "age_ms": summary(self.ages_ms),
+            "stages_ms": {stage: summary(values) for stage, values in self.stages_ms.items()},
+            "waits_ms": {wait: summary(values) for wait, values in self.waits_ms.items()},
             "deadline_miss": round(meter.miss_ratio, 4),
             "dropped": dropped,
             "level": {level: self.levels[level] for level in get_args(Level)},
@@ -162,7 +163,8 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _summary(values: Sequence[float]) -> dict[str, float | None]:
+def summary(values: Sequence[float]) -> dict[str, float | None]:
+    """The percentiles a report gives, and the maximum; None of no values."""
     if not values:
         return {**{f"p{p}": None for p in PERCENTILES}, "max": None}
     array = np.asarray(values, np.float64)

@@ -1,0 +1,123 @@
+"""What the benchmarks of sessions share: rows, their document, and how it is printed and kept."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gas_rt
+from gas_rt.bench.load import LIMITS, load_between, read_cpu_times
+from gas_rt.stream.report import write_report
+
+__all__ = ["MISSED", "NEVER", "Skipped", "add_output_flags", "finish", "observed", "row", "tell"]
+
+MISSED = 3
+NEVER = 1e9  # in place of infinity, which JSON lacks
+
+
+class Skipped(Exception):  # noqa: N818 - no error: what the row is about is not there
+    """A row cannot be measured here; says why."""
+
+
+def row(
+    name: str,
+    ours: float,
+    peer: float,
+    unit: str,
+    *,
+    required: float,
+    more_is_better: bool,
+    judged: bool = True,
+    correct: bool = True,
+    **further: Any,
+) -> dict[str, Any]:
+    """A row whose ratio is above 1 where `ours` is better than `peer`; ok from `required` on.
+
+    `judged` False reports the ratio only, as of speed in a quick run; `correct` is what must hold
+    at any speed.
+    """
+    better, worse = (ours, peer) if more_is_better else (peer, ours)
+    even = 1.0 if better == worse else NEVER  # where the one to divide by is 0
+    ratio = better / worse if worse else even
+    return {
+        "name": name,
+        "ours": round(ours, 6),
+        "peer": round(peer, 6),
+        "unit": unit,
+        "ratio": round(ratio, 4),
+        "required": required,
+        "ok": correct and (bool(ratio >= required) or not judged),
+        "judged": judged,
+        **further,
+    }
+
+
+@contextmanager
+def observed() -> Iterator[dict[str, Any]]:
+    """What else the machine did meanwhile: fills the dict it gives when it ends."""
+    found: dict[str, Any] = {}
+    before, used = read_cpu_times(), _cpu_s()
+    yield found
+    load = load_between(before, read_cpu_times(), own_cpu_s=_cpu_s() - used)
+    found |= {**load.as_dict(), "problems": load.problems(LIMITS)}
+
+
+def _cpu_s() -> float:
+    """Of this process and the children it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def add_output_flags(parser: argparse.ArgumentParser) -> None:
+    """``--json`` and ``--out``."""
+    parser.add_argument("--json", action="store_true", help="print the report, not a table")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there too")
+
+
+def finish(
+    args: argparse.Namespace,
+    *,
+    module: str,
+    command: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    skipped: Mapping[str, str],
+    **further: Any,
+) -> int:
+    """Print and keep the document; the exit status: 3 if a row is not ok."""
+    document = {
+        "schema_version": 1,
+        "command": ["python", "-m", module, *command],
+        "environment": {**gas_rt.info(), "load_average": [round(n, 2) for n in os.getloadavg()]},
+        **further,
+        "rows": list(rows),
+        "skipped": dict(skipped),
+    }
+    if args.out:
+        write_report(args.out, document)
+    print(json.dumps(document, indent=2) if args.json else _as_text(document))
+    for problem in further.get("noise", {}).get("problems", ()):
+        tell(f"too noisy for a committed figure: {problem}")
+    return 0 if all(r["ok"] for r in rows) else MISSED
+
+
+def tell(doing: str) -> None:
+    """Progress goes where it does not mix with the report."""
+    print(doing, file=sys.stderr, flush=True)
+
+
+def _as_text(document: Mapping[str, Any]) -> str:
+    lines = []
+    for r in document["rows"]:
+        verdict = ("ok" if r["ok"] else "NO") if r["judged"] else "not judged"
+        lines.append(
+            f"{r['name']:38} {r['ours']:10.4g} against {r['peer']:10.4g} {r['unit']:24} "
+            f"ratio {r['ratio']:.3g} (≥ {r['required']:g}) {verdict}"
+        )
+    lines += [f"{name:38} skipped: {why}" for name, why in document["skipped"].items()]
+    return "\n".join(lines)
