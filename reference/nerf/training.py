@@ -104,7 +104,7 @@ def train(
     torch.manual_seed(config.seed)
     geometry = Geometry(body, field)
     people = Shards(data, split="train")
-    sampler = Sampler(people, geometry, config)
+    sampler = Sampler(people, geometry, config, keep=place.type != "cpu")
     validation = None
     if any(data.glob("val-*.npz")) and validate_every > 0:
         validation = Shards(data, split="val", limit=VALIDATION_PEOPLE)

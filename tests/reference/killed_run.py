@@ -31,9 +31,13 @@ def trainer(stage: str, data: Path, out: Path, teacher: Path | None) -> Callable
         from reference.nerf import PRESETS
         from reference.nerf.training import train
 
-        field, config = PRESETS["tiny"]
-        body = BodyModel.open(ROOT / "engines" / "gas-mini" / "body.npz")
-        return partial(train, field, replace(config, steps=STEPS), body=body, **how)
+        def stage1() -> object:
+            field, config = PRESETS["tiny"]
+            # Opened after the fork: kernels have threads of their own.
+            body = BodyModel.open(ROOT / "engines" / "gas-mini" / "body.npz")
+            return train(field, replace(config, steps=STEPS), body=body, **how)
+
+        return stage1
     if stage == "autoencoder":
         from reference.autoencoder.training import PRESETS, train
 

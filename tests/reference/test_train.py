@@ -76,6 +76,17 @@ def test_batches_depend_on_the_step_alone(body, shards):
     assert sorted(seen) == [0, 0, 1, 1, 2, 2]  # two passes over three people
 
 
+def test_photos_that_are_kept_change_no_batch(body, shards):
+    people, geometry = Shards(shards, split="train"), Geometry(body, FIELD)
+    plain, keeping = (Sampler(people, geometry, TRAIN, keep=keep) for keep in (False, True))
+    for step in range(4):  # every person more than once
+        one, two = plain.batch(step), keeping.batch(step)
+        for a, b in zip(one[:3], two[:3], strict=True):
+            assert torch.equal(a, b)
+        for a, b in zip(one.points, two.points, strict=True):
+            assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
 def test_camera_ranges_are_those_of_the_pictures(body, shards):
     ranges = camera_ranges(Shards(shards, split="train"), body)
     assert ranges["focal_over_side"] == [2.0, 2.0]
