@@ -55,7 +55,8 @@ def _overload(setting: Setting, on_late: OnLate) -> list[dict[str, Any]]:
         dropped_flying, dropped_ended = found.dropped, session.stats().dropped
     exact = dropped_flying == flying and dropped_ended == ended
     settled = found.samples[setting.warm_up :] or found.samples
-    ages = summary([s.age_ms for s in settled])
+    # A held frame shows its pose once more, and is counted among the levels.
+    ages = summary([s.age_ms for s in settled if s.level != "held"])
     waiting = LOSSLESS_POSES if on_late == "lossless" else 0
     further = {
         "age_ms": ages,

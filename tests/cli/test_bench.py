@@ -34,19 +34,20 @@ def flags(diffusion_folder: Path, avatar_path: Path) -> list[str]:
     return [*model_flags(diffusion_folder), "--avatar", str(avatar_path), "--fps", "100"]
 
 
+@pytest.mark.timeout(300)  # two of its processes start from nothing
 def test_quick_measures_every_combination(
     flags: list[str], tmp_path: Path, capsys: Capture
 ) -> None:
     out, plot = tmp_path / "r.json", tmp_path / "p.png"
     call = ["bench", "--quick", "--json", "--out", out, "--plot", plot, *flags]
-    call += ["--policies", "diagonal,sequential,field", "--steps", "3", "--resolutions", "48,64"]
+    call += ["--policies", "diagonal,field", "--steps", "3", "--resolutions", "48,64"]
     assert gas_rt(*call) == 0
     document = json.loads(capsys.readouterr().out)
     assert document == json.loads(out.read_text())
     assert document["schema_version"] == 1
     assert document["command"][:2] == ["gas-rt", "bench"]
     names = [run["name"] for run in document["runs"]]
-    assert len(names) == len(set(names)) == 2 * 3 * 2
+    assert len(names) == len(set(names)) == 2 * 2 * 2
     for run in document["runs"]:
         if run["kind"] == "live":  # as many as this machine, now, makes in a fifth of a second
             assert run["viewer"] is None or run["viewer"]["frames"] == run["frames"]
@@ -75,9 +76,10 @@ def test_quick_measures_every_combination(
 
 
 def test_the_table_is_for_people(flags: list[str], capsys: Capture) -> None:
-    assert gas_rt("bench", "--quick", "--no-start", *flags) == 0
+    call = ["--quick", "--no-start", "--policies", "sequential", "--steps", "3"]
+    assert gas_rt("bench", *call, *flags) == 0
     text = capsys.readouterr().out
-    assert "saturated diagonal 3 steps 128 px openvino" in text
+    assert "saturated sequential 3 steps 128 px openvino" in text
     assert "promises: not judged (--quick)" in text
 
 
