@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gas_rt.core import Task
 from gas_rt.diffusion import (
     ANCHOR_INDEX,
+    POSE_GUIDANCE,
     Anchor,
     FinalFrame,
     FrameSpec,
@@ -85,7 +86,8 @@ def recorded(bundle: Bundle, conditions: Conditions, *, engine: Engine) -> dict[
     """By graph of stage 2, what every policy's stream gave it, in order.
 
     A profile's graph with guidance, where these conditions have none, gets what its twin was
-    given, and scales of 1 to 3; a graph without, where they have some, the same less the scales.
+    given, and scales from 1, none, to the paper's; a graph without, where they have some, the same
+    less the scales.
     """
     config = diffusion_of(bundle)
     tape = _Tape(engine)
@@ -97,7 +99,9 @@ def recorded(bundle: Bundle, conditions: Conditions, *, engine: Engine) -> dict[
         guided, plain = profile.guided, profile.unguided
         if guided in bundle.graphs and guided not in samples:
             rng = np.random.default_rng(0)
-            scales = rng.uniform(1, 3, (len(samples[plain]), profile.frames)).astype(np.float32)
+            scales = rng.uniform(1, POSE_GUIDANCE, (len(samples[plain]), profile.frames)).astype(
+                np.float32
+            )
             samples[guided] = [
                 {**given, "guidance": scale}
                 for given, scale in zip(samples[plain], scales, strict=True)
