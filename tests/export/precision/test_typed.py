@@ -36,6 +36,16 @@ def test_the_chosen_layers_are_narrow_and_what_is_around_them_is_not(tmp_path, p
     assert wide.graph.node[1].op_type == "Conv", "the given graph is left as it was"
 
 
+def test_an_output_between_layers_is_wide(tmp_path):
+    wide = toy(tmp_path)
+    shape = [d.dim_value for d in wide.graph.output[0].type.tensor_type.shape.dim]
+    wide.graph.output.append(onnx.helper.make_tensor_value_info("first.act", 1, shape))
+    graph = lowered(wide, LAYERS, "bf16")
+    kinds = types_of(graph)
+    assert kinds["first.act"] == TensorProto.FLOAT != kinds["first.out"]
+    assert layer_types(graph) == dict.fromkeys(LAYERS, "bf16")
+
+
 def test_fp16_computes_what_fp32_does_to_its_precision(tmp_path):
     wide, given = toy(tmp_path), samples(1)[0]
     wanted = Session(wide, threads=1).run(given)["y"]
