@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from export.errors import GateError
+from export.precision import COMPONENTS, DEFAULT_COMPONENTS, PRECISIONS
+from gas_rt.engine import find_bundle
 from gas_rt.errors import GasRtError
 
 
@@ -21,16 +26,20 @@ def _convert_anny(arguments: argparse.Namespace) -> int:
 def _bundle(arguments: argparse.Namespace) -> int:
     from export.bundle import export_checkpoints
 
-    with_stage2 = arguments.verb == "gas"
-    manifest = export_checkpoints(
-        arguments.stage1,
-        autoencoder=arguments.autoencoder if with_stage2 else None,
-        unet=arguments.unet if with_stage2 else None,
-        body_path=arguments.body or arguments.out / "body.npz",
-        out=arguments.out,
-        **(_of_stage2(arguments) if with_stage2 else {}),
-    )
-    print(json.dumps(manifest["provenance"]["parity"], indent=1))
+    def export(out: Path) -> Mapping[str, Any]:
+        with_stage2 = arguments.verb == "gas"
+        return export_checkpoints(
+            arguments.stage1,
+            autoencoder=arguments.autoencoder if with_stage2 else None,
+            unet=arguments.unet if with_stage2 else None,
+            body_path=arguments.body or arguments.out / "body.npz",
+            out=out,
+            **(_of_stage2(arguments) if with_stage2 else {}),
+        )
+
+    if arguments.check:
+        return _check(arguments.out, export)
+    print(json.dumps(export(arguments.out)["provenance"]["parity"], indent=1))
     return 0
 
 
@@ -39,6 +48,21 @@ def _of_stage2(arguments: argparse.Namespace) -> dict[str, Any]:
     if student is not None and student.is_dir():
         student /= "checkpoint.pt"
     return {"guidance": _guidance(arguments), "sigmas": arguments.sigmas, "student": student}
+
+
+def _check(folder: Path, export: Callable[[Path], object]) -> int:
+    """Export beside `folder`, say what would differ, leave `folder` as it is."""
+    from export.bundle import copy_kept
+    from export.rebuild import differences, summary
+
+    with tempfile.TemporaryDirectory(prefix="gas-rt-export-") as temporary:
+        rebuilt = Path(temporary) / folder.name
+        copy_kept(folder, rebuilt)
+        export(rebuilt)
+        found = differences(folder, rebuilt)
+    files = sum(path.is_file() for path in folder.rglob("*"))
+    print(summary(found, folder=folder, files=files))
+    return 3 if found else 0
 
 
 def _guidance(arguments: argparse.Namespace) -> dict[str, float]:
@@ -61,6 +85,32 @@ def _compare(arguments: argparse.Namespace) -> int:
     )
     print(json.dumps(report) if arguments.json else summary(report))
     return 0 if report["ok"] else 3
+
+
+def _precision(arguments: argparse.Namespace) -> int:
+    from export.precision.convert import convert
+    from export.precision.source import open_source
+
+    source = open_source(
+        find_bundle(arguments.bundle),
+        checkpoints=arguments.checkpoints,
+        frames=arguments.frames,
+        seed=arguments.seed,
+        task=arguments.task,
+        threads=arguments.threads,
+        progress=_progress,
+    )
+    manifest = convert(
+        source,
+        arguments.precision,
+        out=arguments.out,
+        components=arguments.components,
+        budget=arguments.budget,
+        steps=arguments.steps,
+        progress=_progress,
+    )
+    print(json.dumps(manifest["precision"], indent=1))
+    return 0
 
 
 def _convert_gas(arguments: argparse.Namespace) -> int:
@@ -124,6 +174,9 @@ def _parser() -> argparse.ArgumentParser:
         verb.add_argument("stage1", type=Path, help="stage 1's checkpoint")
         verb.add_argument("-o", "--out", type=Path, required=True, help="the bundle's folder")
         verb.add_argument("--body", type=Path, help="default: the body.npz in the bundle's folder")
+        verb.add_argument(
+            "--check", action="store_true", help="say what would differ; write nothing; 3 if any"
+        )
         verb.set_defaults(run=_bundle)
     _add_stage2(gas)
     gas.add_argument(
@@ -140,6 +193,9 @@ def _parser() -> argparse.ArgumentParser:
         type=_levels,
         metavar="LIST",
         help="levels where the steps start, 40,10,3,1 say, as many as were trained (as trained)",
+    )
+    _add_precision(
+        verbs.add_parser("precision", help="a bundle in fp32 to fp16, bf16 or int8, behind gates")
     )
     _add_compare(verbs.add_parser("compare", help="a bundle's `parity` against PyTorch's"))
     _add_convert_gas(
@@ -170,6 +226,30 @@ def _add_stage2(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("unet", type=Path, help="stage 2's checkpoint")
 
 
+def _add_precision(verb: argparse.ArgumentParser) -> None:
+    add = verb.add_argument
+    add("bundle", help="a bundle in fp32, by folder or by the name of a shipped one")
+    add("-o", "--out", type=Path, required=True, help="the new bundle's folder")
+    add("--precision", choices=PRECISIONS, required=True, help="fp32 runs the gates and copies")
+    add(
+        "--components",
+        type=lambda text: tuple(text.split(",")),
+        default=DEFAULT_COMPONENTS,
+        metavar="LIST",
+        help=f"of {', '.join(COMPONENTS)} ({','.join(DEFAULT_COMPONENTS)})",
+    )
+    root = Path(__file__).parents[1]
+    checkpoints = root / "reference" / "checkpoints"
+    add("--checkpoints", type=Path, default=checkpoints, help="folder of those it was made from")
+    add("--budget", type=float, help="error that layers may make, of an output's rms")
+    add("--frames", type=int, default=40, help="of the stream whose pictures are judged")
+    add("--seed", type=int, default=950_000, help="its person's; 950000.. are tests")
+    add("--task", choices=("pose", "view"), default="pose")
+    add("--steps", type=int, help="its steps; default: the bundle's usual ones")
+    add("--threads", type=int, default=2)
+    verb.set_defaults(run=_precision)
+
+
 def _add_convert_gas(verb: argparse.ArgumentParser) -> None:
     root = Path(__file__).parents[1]
     add = verb.add_argument
@@ -198,7 +278,7 @@ def _add_compare(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--task", choices=("pose", "view"), default="pose")
     verb.add_argument("--frames", type=int, default=40)
     verb.add_argument("--steps", type=int, help="default: the most the bundle lists for parity")
-    verb.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
+    verb.add_argument("--precision", choices=("fp32", "bf16", "int8"), default="fp32")
     verb.add_argument("--threads", type=int, default=2)
     verb.add_argument("--json", action="store_true", help="one document on stdout")
     verb.set_defaults(run=_compare)
@@ -209,6 +289,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.run(arguments))
+    except GateError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 3
     except (GasRtError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -6,7 +6,7 @@ import re
 
 import onnx
 
-from export.onnx_files import OPSET
+from export.onnx_files import OPSET, OPSET_BF16
 
 __all__ = ["lint", "operators"]
 
@@ -28,7 +28,18 @@ KNOWN = {
         "Mul",
         "Neg",
     ),
-    *("Pad", "Pow", "ReduceMax", "ReduceMean", "ReduceSum", "Relu", "Reshape", "Resize"),
+    *(
+        "DequantizeLinear",
+        "Pad",
+        "Pow",
+        "QuantizeLinear",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceSum",
+        "Relu",
+        "Reshape",
+        "Resize",
+    ),
     *("Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt"),
     *("Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where"),
 }
@@ -44,7 +55,7 @@ def lint(graph: onnx.ModelProto) -> list[str]:
     found = [
         f"opset {entry.version} of {entry.domain or 'ai.onnx'}, expected ai.onnx {OPSET}"
         for entry in graph.opset_import
-        if entry.domain not in ("", "ai.onnx") or entry.version != OPSET
+        if entry.domain not in ("", "ai.onnx") or entry.version not in (OPSET, OPSET_BF16)
     ]
     inferred = onnx.shape_inference.infer_shapes(graph, data_prop=True).graph
     rank = {}

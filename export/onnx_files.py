@@ -28,7 +28,9 @@ from export.fold import fold_shapes
 __all__ = [
     "INLINE_ELEMENTS",
     "OPSET",
+    "OPSET_BF16",
     "Case",
+    "digest",
     "export_graph",
     "gather",
     "halve",
@@ -40,6 +42,9 @@ __all__ = [
 ]
 
 OPSET = 18
+# Convolutions in bf16 exist from this one on; of the operators that the lint knows, the two sets
+# differ in which types they allow and in nothing else.
+OPSET_BF16 = 22
 # Shapes, axes and scalars stay in the graph: runtimes fold them before they map the weights.
 INLINE_ELEMENTS = 16
 # What initialisers that keep their module's names start with, and what the file calls them.
@@ -95,9 +100,9 @@ def weight_names(modules: Mapping[str, torch.nn.Module]) -> dict[bytes, str]:
             array = tensor.numpy()
             if array.dtype != np.float32 or array.size < INLINE_ELEMENTS:
                 continue
-            names.setdefault(_digest(array), f"{prefix}.{name}")
+            names.setdefault(digest(array), f"{prefix}.{name}")
             if array.ndim == 2:
-                names.setdefault(_digest(array.T), f"{prefix}.{name}.T")
+                names.setdefault(digest(array.T), f"{prefix}.{name}.T")
     return names
 
 
@@ -111,7 +116,7 @@ def halve(graph: onnx.ModelProto, names: Mapping[bytes, str]) -> None:
     renamed: dict[str, str] = {}
     for tensor in graph.graph.initializer:
         array = numpy_helper.to_array(tensor)
-        name = names.get(_digest(array)) if array.dtype == np.float32 else None
+        name = names.get(digest(array)) if array.dtype == np.float32 else None
         if name is None:
             kept.append(tensor)
             continue
@@ -158,11 +163,11 @@ def gather(
             array = numpy_helper.to_array(tensor)
             if array.size < INLINE_ELEMENTS:
                 continue
-            digest = _digest(array)
-            if digest not in keys:
-                keys[digest] = _key(tensors, name, tensor.name)
-                tensors[keys[digest]] = array
-            moved.append((tensor, keys[digest]))
+            known = digest(array)
+            if known not in keys:
+                keys[known] = _key(tensors, name, tensor.name)
+                tensors[keys[known]] = array
+            moved.append((tensor, keys[known]))
     return tensors, moved
 
 
@@ -191,7 +196,7 @@ def _key(taken: Mapping[str, Any], graph: str, name: str) -> str:
     return f"{graph}.{name}"
 
 
-def _digest(array: NDArray[Any]) -> bytes:
+def digest(array: NDArray[Any]) -> bytes:
     """Of values and type, whatever the shape: what lets two tensors share their bytes."""
     values = np.ascontiguousarray(array).tobytes()
     return hashlib.sha256(array.dtype.str.encode() + values).digest()

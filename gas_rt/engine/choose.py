@@ -20,7 +20,11 @@ from gas_rt.engine.availability import (
     cpu_has_bf16,
 )
 from gas_rt.engine.gpu import find_gpus
-from gas_rt.engine.precision import exported_precision, require_precision
+from gas_rt.engine.precision import (
+    exported_precision,
+    quantised_or_asked,
+    require_precision,
+)
 from gas_rt.engine.protocol import Engine, Graph, GraphSpec, Precision
 from gas_rt.errors import BackendError
 
@@ -132,8 +136,8 @@ class Opener:
         """Whether OpenVINO, too, would compute in fp32, so that it has no head start."""
         if not backend_status("openvino").usable:
             return False
-        if self.denoiser is not None and exported_precision(self.denoiser) == "int8":
-            return False
+        if self.denoiser is not None and exported_precision(self.denoiser) != "fp32":
+            return False  # ONNX Runtime's CPU has no bf16, and int8 and fp16 are slow on it
         return self.precision == "fp32" or (self.precision == "auto" and not cpu_has_bf16())
 
     def _measured(self) -> Engine | None:
@@ -162,10 +166,9 @@ class Opener:
                 requested=requested,
                 store=self.store,
             )
-            if self.denoiser is not None and exported_precision(self.denoiser) == "int8":
-                cpu.report = replace(cpu.report, precision="int8")
-            elif self.denoiser is not None and self.precision == "int8":
-                require_precision(self.denoiser, "int8", backend=backend)
+            if self.denoiser is not None and quantised_or_asked(self.denoiser, self.precision):
+                found = require_precision(self.denoiser, self.precision, backend=backend)
+                cpu.report = replace(cpu.report, precision=found)
             return cpu
         if backend == "tensorrt":
             from gas_rt.engine.tensorrt import TensorRtEngine

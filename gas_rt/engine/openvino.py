@@ -19,7 +19,11 @@ from gas_rt.core import BackendReport
 from gas_rt.engine.machine import cpu_machine
 from gas_rt.engine.plan_key import PlanKey, plan_key
 from gas_rt.engine.plan_store import BuildSteps, Plan, PlanStore
-from gas_rt.engine.precision import exported_precision, require_precision
+from gas_rt.engine.precision import (
+    exported_precision,
+    quantised_or_asked,
+    require_precision,
+)
 from gas_rt.engine.protocol import Graph, GraphSpec, Precision, TensorSpec, checked_inputs
 from gas_rt.errors import BackendError, GasRtWarning, PlanError
 
@@ -186,8 +190,8 @@ class OpenVinoEngine:
             ) from error
 
     def _graph(self, spec: GraphSpec, compiled: openvino.CompiledModel) -> OpenVinoGraph:
-        if self._wanted == "int8":
-            require_precision(spec, "int8", backend="OpenVINO")
+        if quantised_or_asked(spec, self._wanted):
+            require_precision(spec, self._wanted, backend="OpenVINO")
         hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
         # Quantised layers run in int8 whatever the hint is, which is for the rest.
         int8 = exported_precision(spec) == "int8"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from gas_rt.core import BackendReport
@@ -15,6 +16,7 @@ from gas_rt.engine import GraphSpec, choose, open_engine
 from gas_rt.engine.availability import BackendStatus, Missing
 from gas_rt.engine.choose import RUNS, WARM_UPS, measure
 from gas_rt.engine.gpu import Gpus
+from gas_rt.engine.precision import METADATA_KEY, RECIPE_KEY, require_precision
 from gas_rt.errors import BackendError
 from tests.engine.tensorrt_world import write_step
 
@@ -128,9 +130,11 @@ def test_without_a_denoiser_or_a_rival_nothing_is_measured(
     assert machine.opened == ["openvino", "openvino"]
 
 
-def test_a_quantised_graph_is_openvinos(machine: Machine, tmp_path: Path) -> None:
+@pytest.mark.parametrize("precision", ["int8", "bf16", "fp16"])
+def test_a_narrow_graph_is_openvinos(machine: Machine, tmp_path: Path, precision: str) -> None:
+    """ONNX Runtime's CPU lacks bf16 and is slow in the others, so nothing is measured."""
     machine.bf16 = False
-    spec = write_step(tmp_path / "bundle", precision="int8")
+    spec = write_step(tmp_path / "bundle", precision=precision)
     assert open_engine(threads=1, denoiser=spec).report.actual == "openvino"
     assert machine.opened == ["openvino"]
 
@@ -233,3 +237,31 @@ def test_what_no_processor_computes_in(
     if backend == "openvino":
         with pytest.raises(BackendError, match=r"step\.onnx computes in fp32; export"):
             open_engine(backend, threads=1, precision="int8").load(step)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_int8_is_not_taken_for_fp32(tmp_path: Path, backend: str) -> None:
+    spec = write_step(tmp_path / "bundle", precision="int8")
+    assert open_engine(backend, threads=1, denoiser=spec).report.precision == "int8"
+    for precision in ("fp32", "bf16"):
+        if backend == "openvino" and precision == "bf16":
+            continue  # refused before, where the processor has none
+        with pytest.raises(BackendError, match="computes in int8"):
+            open_engine(backend, threads=1, precision=precision, denoiser=spec)
+
+
+def note(spec: GraphSpec, precision: str, recipe: str) -> None:
+    model = onnx.load(spec.path, load_external_data=False)
+    onnx.helper.set_model_props(model, {METADATA_KEY: precision, RECIPE_KEY: recipe})
+    spec.path.write_bytes(model.SerializeToString())
+
+
+def test_a_graph_that_a_recipe_left_in_fp32_is_no_reason_to_refuse_it(tmp_path: Path) -> None:
+    spec = write_step(tmp_path / "bundle")
+    note(spec, "fp32", "int8")
+    assert require_precision(spec, "int8", backend="any") == "fp32"
+    with pytest.raises(BackendError, match="computes in fp32"):
+        require_precision(spec, "bf16", backend="any")
+    note(spec, "fp32", "int3")
+    with pytest.raises(BackendError, match="exported in precision 'int3'"):
+        require_precision(spec, "auto", backend="any")

@@ -248,13 +248,23 @@ def test_weights_are_found_in_either_type(step: GraphSpec, dtype: Any) -> None:
     assert weights_in(b"plan" + weights[::-1].astype(dtype).tobytes(), step) == []
 
 
+@pytest.mark.parametrize("kind", [onnx.TensorProto.INT8, onnx.TensorProto.BFLOAT16])
+def test_weights_of_other_types_are_found_as_they_are(step: GraphSpec, kind: int) -> None:
+    weights = (step.path.parent / "step.bin").read_bytes()
+    model = onnx.load(step.path, load_external_data=False)
+    model.graph.initializer[0].data_type = kind
+    onnx.save(model, step.path)
+    assert weights_in(b"plan" + weights, step) == ["conv0.weight"]
+    assert weights_in(b"plan" + weights[::-1], step) == []
+
+
 def test_weights_too_plain_to_tell_are_not_looked_for(step: GraphSpec) -> None:
     path = step.path.parent / "step.bin"
     path.write_bytes(bytes(path.stat().st_size))
     assert weights_in(path.read_bytes(), step) == []
 
 
-def test_only_floating_point_weights_are_looked_for(step: GraphSpec) -> None:
+def test_indices_are_not_looked_for(step: GraphSpec) -> None:
     weights = (step.path.parent / "step.bin").read_bytes()
     model = onnx.load(step.path, load_external_data=False)
     model.graph.initializer[0].data_type = onnx.TensorProto.INT32

@@ -22,6 +22,8 @@ SAMPLE = 32  # consecutive values, from the middle of a tensor
 DISTINCT_MIN = 12  # fewer different values may be in a plan by chance: zeros, ones, steps
 # TensorProto.DataType, from onnx.proto3
 FLOATS: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 10: np.dtype("<f2")}
+# int8 and bf16, of which NumPy knows no arithmetic: looked for as they are.
+AS_THEY_ARE: dict[int, np.dtype[Any]] = {3: np.dtype("<i1"), 16: np.dtype("<u2")}
 
 
 def weights_in(plan: bytes, spec: GraphSpec) -> list[str]:
@@ -37,8 +39,8 @@ def weights_in(plan: bytes, spec: GraphSpec) -> list[str]:
 
 
 def _samples(entry: ExternalData, spec: GraphSpec) -> Iterator[bytes]:
-    """Bytes from the middle of a tensor, in fp32 and fp16; none of one too small or too plain."""
-    dtype = FLOATS.get(entry.data_type)
+    """Bytes from the middle of a tensor, floats as fp32 and fp16; none if too small or plain."""
+    dtype = (FLOATS | AS_THEY_ARE).get(entry.data_type)
     if dtype is None or entry.length is None:
         return
     count = entry.length // dtype.itemsize
@@ -46,6 +48,9 @@ def _samples(entry: ExternalData, spec: GraphSpec) -> Iterator[bytes]:
         stream.seek(entry.offset + max(count - SAMPLE, 0) // 2 * dtype.itemsize)
         values = np.frombuffer(stream.read(min(count, SAMPLE) * dtype.itemsize), dtype)
     if len(np.unique(values)) < DISTINCT_MIN:
+        return
+    if entry.data_type in AS_THEY_ARE:
+        yield values.tobytes()
         return
     for kind in FLOATS.values():
         with np.errstate(over="ignore"):
