@@ -45,7 +45,7 @@ BARS = {
     "fp16": Bar(2e-2, 0.9999),
     "bf16": Bar(1e-1, 0.999),
     # Guidance multiplies the error of x0; what shows of it is judged on pictures.
-    "int8": Bar(3e-1, 0.97),
+    "int8": Bar(3e-1, 0.98),
 }
 
 
