@@ -40,8 +40,9 @@ if TYPE_CHECKING:
         ShapeError,
     )
     from gas_rt.field.bake import BakeConfig
-    from gas_rt.model import Model, Performer, load
-    from gas_rt.stream import FrameStream, Session, SessionConfig, SessionStats
+    from gas_rt.model import Model, load
+    from gas_rt.performer import Performer
+    from gas_rt.stream import FrameStream, LadderConfig, Session, SessionConfig, SessionStats
     from gas_rt.stream.report import environment as info
 
 __version__ = "0.1.0"
@@ -63,6 +64,7 @@ __all__ = [
     "GasRtError",
     "GasRtWarning",
     "InputError",
+    "LadderConfig",
     "Model",
     "Motion",
     "Performer",
@@ -108,8 +110,9 @@ _HOMES = {
         "ShapeError",
     ),
     "gas_rt.field.bake": ("BakeConfig",),
-    "gas_rt.model": ("Model", "Performer", "load"),
-    "gas_rt.stream": ("FrameStream", "Session", "SessionConfig", "SessionStats"),
+    "gas_rt.model": ("Model", "load"),
+    "gas_rt.performer": ("Performer",),
+    "gas_rt.stream": ("FrameStream", "LadderConfig", "Session", "SessionConfig", "SessionStats"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

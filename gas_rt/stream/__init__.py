@@ -2,11 +2,13 @@
 
 from gas_rt.stream.assembly import DiffusionRun, diffusion_stages
 from gas_rt.stream.frames import FrameStream
+from gas_rt.stream.ladder import LadderConfig
 from gas_rt.stream.session import Session, SessionConfig, SessionStats
 
 __all__ = [
     "DiffusionRun",
     "FrameStream",
+    "LadderConfig",
     "Session",
     "SessionConfig",
     "SessionStats",

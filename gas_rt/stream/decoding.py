@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from gas_rt.core import F32, U8
+from gas_rt.core import F32, U8, Camera
 from gas_rt.engine import Graph
 from gas_rt.field.render import as_bytes
 from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.denoising import Denoised
 from gas_rt.stream.stages import Job, Picture
 
-__all__ = ["DecodeStage", "WindowDecodeStage", "joined_alpha"]
+__all__ = ["DecodeStage", "WindowDecodeStage", "field_picture", "joined_alpha"]
 
 # A generated background is black up to the decoder's noise. Below the first value a pixel shows
 # nothing, from the second on it is covered; of 255.
@@ -117,8 +117,8 @@ class WindowDecodeStage:
         pictures = [_picture(decoded[self._made - first + k], job) for k, job in enumerate(done)]
         self._made = end
         elapsed_ns = (time.perf_counter_ns() - start) // max(len(done), 1)
-        for job, picture in zip(done, pictures, strict=True):
-            yield job.after(self.name, picture, elapsed_ns=elapsed_ns)
+        for place, (job, picture) in enumerate(zip(done, pictures, strict=True)):
+            yield job.after(self.name, picture, elapsed_ns=elapsed_ns).in_burst(place)
 
 
 def _picture(decoded: F32 | None, job: Job) -> Picture:
@@ -127,11 +127,21 @@ def _picture(decoded: F32 | None, job: Job) -> Picture:
     if decoded is not None and np.isfinite(decoded).all():
         rgb = as_bytes(np.ascontiguousarray((decoded.transpose(1, 2, 0) + 1) / 2))
         alpha = joined_alpha(rgb, field.alpha)
-        picture = Picture(np.minimum(rgb, alpha[..., None]), alpha, "full")
-    else:
-        # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
-        picture = Picture(field.rgb.copy(), field.alpha.copy(), "field")
-    camera = job.request.camera
+        picture = Picture(np.minimum(rgb, alpha[..., None]), alpha, job.payload.level)
+        return _resized(picture, job.request.camera.width, job.request.camera.height)
+    return _field(field, job.request.camera)
+
+
+def field_picture(job: Job) -> Picture | None:
+    """The field of a job that has been conditioned, at its request's size; None before that."""
+    payload = job.payload
+    field = payload.conditioning if isinstance(payload, Denoised) else payload
+    return _field(field, job.request.camera) if isinstance(field, Conditioning) else None
+
+
+def _field(field: Conditioning, camera: Camera) -> Picture:
+    # Copies: a held pose's next frames read these too, and a frame is its taker's to draw on.
+    picture = Picture(field.rgb.copy(), field.alpha.copy(), "field")
     return _resized(picture, camera.width, camera.height)
 
 

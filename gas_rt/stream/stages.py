@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from gas_rt.core import U8, Frame, FrameTimings, Level, Request
+from gas_rt.errors import InputError
 
-__all__ = ["Chain", "Job", "Made", "Picture", "Stage"]
+__all__ = ["Chain", "Job", "Made", "Picture", "Stage", "grouped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,9 @@ class Job:
     """One accepted request on its way through the stages.
 
     `payload` is what the stage before made of it; `generation` counts the session's resets, so
-    that work begun before a reset can be told from work after it.
+    that work begun before a reset can be told from work after it; `segment` counts its cuts, each
+    with stages of its own. `burst` is the frame's place among those that became clean in one call.
+    A job that is a `pause` shows nothing: it follows the last pose before one through the stages.
     """
 
     index: int
@@ -34,6 +37,9 @@ class Job:
     captured_ns: int
     pushed_ns: int
     not_before_ns: int = 0
+    segment: int = 0
+    burst: int | None = None
+    pause: bool = False
     payload: Any = None
     stages_ms: dict[str, float] = field(default_factory=dict)
 
@@ -45,6 +51,10 @@ class Job:
     def due(self, not_before_ns: int) -> Job:
         """The same job, whose frame is not to be shown before `not_before_ns`."""
         return replace(self, not_before_ns=not_before_ns)
+
+    def in_burst(self, place: int) -> Job:
+        """The same job, the `place`-th of those that were made at once."""
+        return replace(self, burst=place)
 
     def frame(self, ready_ns: int) -> Frame:
         """The frame of a job whose payload is a finished picture."""
@@ -117,3 +127,24 @@ class Chain:
         """Close every stage."""
         for stage in self._stages:
             stage.close()
+
+
+def grouped(stages: Sequence[Stage], split: str | None) -> list[Stage]:
+    """The stages as they share threads: ``a+b|c`` runs a and b on one, c on another.
+
+    None leaves each on a thread of its own; ``all`` puts all of them on one.
+    """
+    if split is None:
+        return list(stages)
+    if split == "all":
+        return [Chain(stages)]
+    names = [stage.name for stage in stages]
+    groups = [group.split("+") for group in split.split("|")]
+    if [name for group in groups for name in group] != names:
+        raise InputError(
+            f"split: expected {' '.join(names)!r} in this order, joined by '+' (one thread) or "
+            f"'|' (another thread), or 'all', got {split!r}"
+        )
+    rest = iter(stages)
+    joined = [[next(rest) for _ in group] for group in groups]
+    return [Chain(group) if len(group) > 1 else group[0] for group in joined]
