@@ -42,7 +42,14 @@ if TYPE_CHECKING:
     from gas_rt.field.bake import BakeConfig
     from gas_rt.model import Model, load
     from gas_rt.performer import Performer
-    from gas_rt.stream import FrameStream, LadderConfig, Session, SessionConfig, SessionStats
+    from gas_rt.stream import (
+        FrameStream,
+        LadderConfig,
+        Session,
+        SessionConfig,
+        SessionStats,
+        Starvation,
+    )
     from gas_rt.stream.report import environment as info
 
 __version__ = "0.1.0"
@@ -76,6 +83,7 @@ __all__ = [
     "SessionError",
     "SessionStats",
     "ShapeError",
+    "Starvation",
     "Window",
     "__version__",
     "framing_camera",
@@ -112,7 +120,14 @@ _HOMES = {
     "gas_rt.field.bake": ("BakeConfig",),
     "gas_rt.model": ("Model", "load"),
     "gas_rt.performer": ("Performer",),
-    "gas_rt.stream": ("FrameStream", "LadderConfig", "Session", "SessionConfig", "SessionStats"),
+    "gas_rt.stream": (
+        "FrameStream",
+        "LadderConfig",
+        "Session",
+        "SessionConfig",
+        "SessionStats",
+        "Starvation",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -40,6 +40,7 @@ from gas_rt.stream.pacing import period_of
 from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig, Takeover
 from gas_rt.stream.stages import Stage
+from gas_rt.stream.starvation import Starvation
 
 __all__ = ["Model", "load"]
 
@@ -216,6 +217,8 @@ class Model:
         skip_below_rad: float = 0.0,
         ladder: bool | LadderConfig | None = None,
         max_age_ms: float | None = None,
+        resample: bool = False,
+        starvation: bool | Starvation = False,
         pipelined: bool = True,
         split: str | None = None,
         noise_period: int | None = None,
@@ -238,6 +241,10 @@ class Model:
             up; True or None for its defaults, False waits for each frame. Never on in
             ``lossless``, whose frames do not depend on timing.
         max_age_ms : poses and frames older than this are dropped.
+        resample : makes frames at `fps` from poses of any rate, interpolated between two of them;
+            costs the age of one pose interval. Not in ``lossless``.
+        starvation : what the avatar does when poses stop, which needs `resample`: True holds,
+            breathes and comes back smoothly; False, the default, makes no frames.
         pipelined : False runs all stages on one thread, to measure what overlap brings.
         split : which stages share a thread, as ``body+condition|denoise|decode``, the default of
             a diffusion policy; the field's stages are ``body|field``.
@@ -262,6 +269,8 @@ class Model:
             burst=frames_at_once(diffusion, run) if diffusion else 1,
             ladder=_ladder_config(ladder, on_late=on_late),
             max_age_ms=max_age_ms,
+            resample=resample,
+            starvation=Starvation() if starvation is True else starvation or None,
         )
         check = None
         if diffusion:
@@ -308,6 +317,8 @@ class Model:
         skip_below_rad: float = 0.0,
         ladder: bool | LadderConfig | None = None,
         max_age_ms: float | None = None,
+        resample: bool = False,
+        starvation: bool | Starvation = False,
         noise_period: int | None = None,
     ) -> FrameStream:
         """Frames for requests, offline or live, as they are ready; ``for`` or ``async for``.
@@ -327,6 +338,8 @@ class Model:
             skip_below_rad=skip_below_rad,
             ladder=ladder,
             max_age_ms=max_age_ms,
+            resample=resample,
+            starvation=starvation,
             noise_period=noise_period,
         )
         try:

@@ -4,6 +4,7 @@ from gas_rt.stream.assembly import DiffusionRun, diffusion_stages
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.ladder import LadderConfig
 from gas_rt.stream.session import Session, SessionConfig, SessionStats
+from gas_rt.stream.starvation import Starvation
 
 __all__ = [
     "DiffusionRun",
@@ -12,5 +13,6 @@ __all__ = [
     "Session",
     "SessionConfig",
     "SessionStats",
+    "Starvation",
     "diffusion_stages",
 ]

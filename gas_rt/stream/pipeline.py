@@ -63,7 +63,7 @@ class Pipeline:
         self._max_age_ns = max_age_ns
         self._lanes: list[list[Stage]] = [list(stages)]  # by segment
         count = len(stages)
-        self._pacer = Pacer(period_ns) if plan.paced else None
+        self._pacer = Pacer(period_ns) if plan.paced and not plan.ticked else None
         self._shown = Pacer(period_ns) if plan.paced else None
         self._generation = 0
         self._finishing = False
@@ -121,6 +121,7 @@ class Pipeline:
                 request=request,
                 captured_ns=now if captured_ns is None else captured_ns,
                 pushed_ns=now,
+                not_before_ns=now + self._period_ns if self._plan.paced else 0,
                 segment=len(self._lanes) - 1,
             )
             self._last_request = request
@@ -166,6 +167,11 @@ class Pipeline:
             assert len(stages) == len(self._lanes[0]), "another avatar has the same stages"
             self._lanes.append(list(stages))
             return self.ledger.accepted
+
+    def require_accepting(self) -> None:
+        """Raise unless a request may be offered."""
+        with self._changed:
+            self._require_accepting()
 
     @property
     def drained(self) -> bool:
@@ -256,7 +262,7 @@ class Pipeline:
             doing = "the end of the stream"
             self._finish(k)
         except BaseException as error:  # whatever it is, the session must end, not hang
-            self._fail(f"stage {self._stage(k).name!r} failed on {doing}", error)
+            self.fail(f"stage {self._stage(k).name!r} failed on {doing}", error)
         finally:
             with self._changed:
                 rest = [lane[k] for lane in self._lanes[self._segment[k] :]]
@@ -292,7 +298,7 @@ class Pipeline:
         try:
             stage.close()
         except BaseException as error:
-            self._fail(f"stage {stage.name!r} failed to close", error)
+            self.fail(f"stage {stage.name!r} failed to close", error)
 
     def _finish(self, k: int) -> None:
         """Let stage `k` hand on what it holds back; then none of its jobs will come."""
@@ -500,7 +506,8 @@ class Pipeline:
         if self._late is not None:
             self._late.standby.gone(job.index)
 
-    def _fail(self, what: str, error: BaseException) -> None:
+    def fail(self, what: str, error: BaseException) -> None:
+        """End the pipeline with one error; later ones change nothing."""
         with self._changed:
             if self.error is None and not self._closing:
                 self.error = SessionError(

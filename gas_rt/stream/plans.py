@@ -15,7 +15,8 @@ __all__ = ["QUEUE_PLANS", "Lateness", "QueuePlan", "poses_inside", "promised_age
 class QueuePlan:
     """Capacities of a session's queues, and what happens to a pose or frame when one is full.
 
-    `burst` frames that left a stage together may wait together, whatever `frames` says.
+    `burst` frames that left a stage together may wait together, whatever `frames` says. Poses that
+    are `ticked` come at the stream's rate already.
     """
 
     poses: int
@@ -23,6 +24,7 @@ class QueuePlan:
     drop_oldest: bool
     paced: bool = False
     burst: int = 1
+    ticked: bool = False
 
 
 # freshest: one slot each, so nothing older than the newest waits. lossless: four, enough to ride

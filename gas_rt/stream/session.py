@@ -15,12 +15,14 @@ from typing import Any, get_args
 
 from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.conductor import Conductor
 from gas_rt.stream.ladder import LadderConfig, SharedLadder
 from gas_rt.stream.pacing import DeadlineMeter, period_of
 from gas_rt.stream.pipeline import Clock, Pipeline
 from gas_rt.stream.plans import QUEUE_PLANS, Lateness
 from gas_rt.stream.stages import Job, Picture, Stage, grouped
 from gas_rt.stream.standby import Standby
+from gas_rt.stream.starvation import PoseClock, Starvation
 
 __all__ = ["GATE", "Session", "SessionConfig", "SessionStats", "Takeover"]
 
@@ -50,6 +52,9 @@ class SessionConfig:
     ladder : how late frames are answered; None waits for each, however late.
     max_age_ms : poses older than this when they would be begun, and frames older when they would
         be handed out, are dropped instead and counted as ``old_pose`` and ``old_frame``.
+    resample : frames are made at `fps` whatever the rate of the poses, which are interpolated;
+        the counts are then of what was made of them, not of pushes.
+    starvation : what the avatar does when poses stop; needs `resample`.
     """
 
     policy: str = "field"
@@ -63,6 +68,8 @@ class SessionConfig:
     burst: int = 1
     ladder: LadderConfig | None = None
     max_age_ms: float | None = None
+    resample: bool = False
+    starvation: Starvation | None = None
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -77,6 +84,13 @@ class SessionConfig:
             raise InputError(
                 f"max_age_ms: expected a time above 0 or None, got {self.max_age_ms!r}"
             )
+        if self.resample and self.on_late == "lossless":
+            raise InputError(
+                "resample: a 'lossless' session makes a frame of every pose; leave it out, or use "
+                "'freshest' or 'paced'"
+            )
+        if self.starvation is not None and not self.resample:
+            raise InputError("starvation: makes poses of its own; it needs resample=True")
         if self.ladder is not None and self.on_late == "lossless":
             raise InputError(
                 "ladder: frames of a 'lossless' session do not depend on timing; leave the ladder "
@@ -155,12 +169,13 @@ class Session:
         max_age_ns = None if config.max_age_ms is None else round(config.max_age_ms * 1e6)
         self._pipeline = Pipeline(
             workers,
-            plan=replace(QUEUE_PLANS[config.on_late], burst=config.burst),
+            plan=replace(QUEUE_PLANS[config.on_late], burst=config.burst, ticked=config.resample),
             period_ns=period_of(config.fps),
             lateness=lateness,
             max_age_ns=max_age_ns,
             clock=clock,
         )
+        self._conductor = self._conducted() if config.resample else None
 
     # ---- in --------------------------------------------------------------------------------
 
@@ -184,7 +199,7 @@ class Session:
     def push_request(self, request: Request) -> bool:
         """`push` for a request that is already one object."""
         self._check(request)
-        return self._pipeline.offer(request, captured_ns=request.captured_ns)
+        return self._offer(request)
 
     def push_wait(
         self,
@@ -204,7 +219,7 @@ class Session:
         """`push_wait` for a request that is already one object."""
         self._check(request)
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
-        while not self._pipeline.offer(request, captured_ns=request.captured_ns):
+        while not self._offer(request):
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
             if left_s is not None and left_s <= 0:
                 return False
@@ -226,16 +241,21 @@ class Session:
         with self._woken() as changed:
             while True:
                 changed.clear()
-                if self._pipeline.offer(request, captured_ns=request.captured_ns):
+                if self._offer(request):
                     return
                 await changed.wait()
 
     def finish(self) -> None:
         """Promise no more poses: iteration ends once what is in flight has come out."""
-        self._pipeline.finish()
+        if self._conductor is None:
+            self._pipeline.finish()
+        else:
+            self._conductor.finish()
 
     def reset(self) -> None:
         """Drop every pose and frame in flight; the next push starts afresh."""
+        if self._conductor is not None:
+            self._conductor.reset()
         self._pipeline.reset()
         with self._meters:
             self._deadlines.previous_ns = None
@@ -325,6 +345,8 @@ class Session:
 
     def close(self) -> None:
         """Drop what is in flight, end the threads, free the stages. May be repeated."""
+        if self._conductor is not None:
+            self._conductor.close()
         self._pipeline.close()
         tell, self._on_close = self._on_close, None  # two threads may close at once
         if tell is not None:
@@ -378,6 +400,24 @@ class Session:
             yield changed
         finally:
             stop()
+
+    def _conducted(self) -> Conductor:
+        pipeline = self._pipeline
+        period_ns = period_of(self.config.fps)
+        return Conductor(
+            PoseClock(period_ns=period_ns, starvation=self.config.starvation),
+            offer=lambda request: pipeline.offer(request, captured_ns=request.captured_ns),
+            finish=pipeline.finish,
+            fail=pipeline.fail,
+            clock=self._clock,
+        )
+
+    def _offer(self, request: Request) -> bool:
+        if self._conductor is None:
+            return self._pipeline.offer(request, captured_ns=request.captured_ns)
+        self._pipeline.require_accepting()
+        self._conductor.sample(request)
+        return True
 
     def _take(self) -> tuple[Frame | None, int | None]:
         frame, early_ns = self._pipeline.take()
