@@ -41,6 +41,7 @@ from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig, Takeover
 from gas_rt.stream.stages import Stage
 from gas_rt.stream.starvation import Starvation
+from gas_rt.stream.turns import Turns
 
 __all__ = ["Model", "load"]
 
@@ -120,6 +121,7 @@ class Model:
         self._parts = parts
         self._plans = plans
         self._sessions: set[Session] = set()
+        self._turns = Turns()  # of the sessions on the denoiser
         self._lock = threading.Lock()
         self._closed = False
 
@@ -407,6 +409,7 @@ class Model:
             run=run,
             threads=parts.threads,
             ladder=ladder,
+            turns=self._turns,
             skip_below_rad=skip_below_rad,
         )
 

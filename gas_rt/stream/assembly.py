@@ -27,6 +27,7 @@ from gas_rt.stream.denoising import DenoiseStage, Steps, WindowDenoiser
 from gas_rt.stream.field_stages import BodyStage, FieldStage
 from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, SharedLadder
 from gas_rt.stream.stages import Stage
+from gas_rt.stream.turns import Turns
 
 __all__ = [
     "CLIP_FRAMES_MAX",
@@ -81,6 +82,7 @@ def diffusion_stages(
     run: DiffusionRun,
     threads: int,
     ladder: SharedLadder | None = None,
+    turns: Turns | None = None,
     skip_below_rad: float = 0.0,
 ) -> list[Stage]:
     """The stages of a diffusion policy: what feeds the denoiser, the denoiser, the decoder.
@@ -93,6 +95,7 @@ def diffusion_stages(
         what stage 2 makes without the field.
     graph : loads a graph of the bundle by name.
     ladder : the session's, if late frames are to be answered by it; see `open_ladder`.
+    turns : who of the model's sessions runs the denoiser; None if there is one session.
     skip_below_rad : as of `BodyStage`.
     """
     diffusion = config.diffusion
@@ -137,6 +140,7 @@ def diffusion_stages(
         seed=run.seed,
         steps=_steps(diffusion, run),
         ladder=ladder,
+        turns=turns,
     )
     feed: list[Stage] = [
         BodyStage(rig, threads=threads, skip_below_rad=skip_below_rad),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from gas_rt.engine import Graph
 from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.ladder import SharedLadder
 from gas_rt.stream.stages import Job
+from gas_rt.stream.turns import Turns
 
 __all__ = ["DenoiseStage", "Denoised", "Steps", "WindowDenoiser"]
 
@@ -105,7 +107,7 @@ class DenoiseStage:
     anchor's. `guidance_of` says how strongly a request of a task is guided; `task` is that of
     requests that don't say theirs. `steps` None keeps the policy's schedule; `ladder` says by
     which of its rungs each job is made. On the lowest the policy is left alone and jobs go on as
-    the field's pictures, after all that it held.
+    the field's pictures, after all that it held. `turns` says when the denoiser is free for it.
     """
 
     name = "denoise"
@@ -121,11 +123,13 @@ class DenoiseStage:
         seed: int,
         steps: Steps | None = None,
         ladder: SharedLadder | None = None,
+        turns: Turns | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.restarts = 0
         self._steps = steps
         self._ladder = ladder
+        self._turns = turns
         self._clock = clock
         self._levels: dict[int, Level] = {}
         self._policy = policy
@@ -194,17 +198,20 @@ class DenoiseStage:
         self._levels.clear()
 
     def close(self) -> None:
-        """Let go of the frames."""
+        """Let go of the frames and of the turns."""
         self.reset()
+        if self._turns is not None:
+            self._turns.leave(self)
 
     def _run(self) -> Iterator[Job | None]:
         while (call := self._policy.next_call()) is not None:
             asked_ns = self._clock()
             yield None
-            start = time.perf_counter_ns()
             condition = np.stack([self._conditions[handle] for handle in call.handles])
-            x_next, x0 = self._denoiser(call, condition)
-            self._share(call, time.perf_counter_ns() - start)
+            with nullcontext() if self._turns is None else self._turns.turn(self):
+                start = time.perf_counter_ns()
+                x_next, x0 = self._denoiser(call, condition)
+                self._share(call, time.perf_counter_ns() - start)
             if self._ladder is not None:
                 self._ladder.call(max(0, self._clock() - asked_ns))
             if not (np.isfinite(x_next).all() and np.isfinite(x0).all()):
