@@ -232,6 +232,11 @@ class SharedLadder:
         return self._ladder.field
 
     @property
+    def flight(self) -> int:
+        """The most poses that a window holds."""
+        return max((rung.held + 1 for rung in self._ladder.rungs), default=0)
+
+    @property
     def late_ns(self) -> int:
         """As of `Ladder`."""
         return self._ladder.late_ns

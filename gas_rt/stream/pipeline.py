@@ -16,7 +16,7 @@ from dataclasses import replace
 from gas_rt.core import Frame, Request
 from gas_rt.errors import SessionError
 from gas_rt.stream.pacing import Pacer
-from gas_rt.stream.plans import Lateness, QueuePlan
+from gas_rt.stream.plans import Lateness, QueuePlan, promised_age_ns
 from gas_rt.stream.queues import BoundedQueue, DropReason, Ledger
 from gas_rt.stream.stages import Job, Made, Stage
 
@@ -178,6 +178,14 @@ class Pipeline:
         """Whether no further frame will come: told to finish and nothing in flight, or closed."""
         with self._changed:
             return self._closing or (self._finishing and self.ledger.in_flight == 0)
+
+    @property
+    def promised_age_ms(self) -> float | None:
+        """See `promised_age_ns`; None without a ladder."""
+        if self._late is None:
+            return None
+        ladder = self._late.ladder
+        return promised_age_ns(self._plan, flight=ladder.flight, late_ns=ladder.late_ns) / 1e6
 
     @property
     def has_frame(self) -> bool:

@@ -343,6 +343,16 @@ class Session:
         """Whether the session has ended, by `close` or because a stage failed and was reported."""
         return self._pipeline.closed and self._pipeline.error is None
 
+    @property
+    def age_bound_ms(self) -> float | None:
+        """How old a pose is at most when its frame can be had; None where nothing is promised.
+
+        Holds for a session with a ladder, from its second frame on, while poses come and frames
+        are taken as they can be had. The time that the first stage takes for a pose comes to it;
+        ``held`` frames show a pose again and grow older. docs/streaming.md says why.
+        """
+        return self._pipeline.promised_age_ms
+
     def close(self) -> None:
         """Drop what is in flight, end the threads, free the stages. May be repeated."""
         if self._conductor is not None:

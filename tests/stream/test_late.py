@@ -29,9 +29,9 @@ def slowed(
 
 
 def promised_ms(sim: Simulation) -> float:
-    plan = sim.pipeline._plan
-    late_ns = sim.ladder.late_ns
-    return promised_age_ns(plan, flight=4, late_ns=late_ns) / MS + FEED_MS
+    promised = sim.pipeline.promised_age_ms
+    assert promised is not None
+    return promised + FEED_MS
 
 
 def check(sim: Simulation) -> None:
@@ -249,4 +249,6 @@ def test_the_promise_follows_from_what_can_be_in_flight() -> None:
     sim = Simulation()
     # 2 before the window, 4 waiting for it, 4 in it, 2 for the decoder, 4 to be taken, and one.
     assert promised_age_ns(sim.pipeline._plan, flight=4, late_ns=60 * MS) == 17 * 60 * MS
+    assert sim.pipeline.promised_age_ms == 17 * 60
+    assert Simulation(config=None).pipeline.promised_age_ms is None
     assert sim.ladder.late_ns == round(1.5 * period_of(25))
