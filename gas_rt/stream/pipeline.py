@@ -10,14 +10,16 @@ from __future__ import annotations
 import copy
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gas_rt.core import Frame, Request
 from gas_rt.errors import SessionError
+from gas_rt.stream.lanes import Lanes
 from gas_rt.stream.pacing import Pacer
 from gas_rt.stream.plans import Lateness, QueuePlan, promised_age_ns
 from gas_rt.stream.queues import BoundedQueue, DropReason, Ledger
+from gas_rt.stream.showing import Showing
 from gas_rt.stream.stages import Job, Made, Stage
 
 __all__ = ["Pipeline"]
@@ -61,22 +63,19 @@ class Pipeline:
         self._period_ns = period_ns
         self._late = lateness
         self._max_age_ns = max_age_ns
-        self._lanes: list[list[Stage]] = [list(stages)]  # by segment
+        self._lanes = Lanes(stages, failed=self.fail)
+        self._showing = Showing(plan, period_ns=period_ns, lateness=lateness)
         count = len(stages)
         self._pacer = Pacer(period_ns) if plan.paced and not plan.ticked else None
-        self._shown = Pacer(period_ns) if plan.paced else None
         self._generation = 0
         self._finishing = False
         self._closing = False
         self._ended = [False] * count
         self._working = [False] * count
-        self._segment = [0] * count  # of the stage that each worker runs
-        self._seen = [0] * count  # the generation of each worker's last job
         self._busy_since_ns: int | None = None
         self._idle_since_ns: int | None = None
         self._last_request: Request | None = None
         self._fed_ns: int | None = None
-        self._ready_last_ns: int | None = None
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
         gate = 0 if lateness is None else lateness.gate
@@ -88,7 +87,7 @@ class Pipeline:
                 else BoundedQueue(HANDOFF, drop_oldest=False)
                 for k in range(1, count)
             ),
-            BoundedQueue(max(plan.frames, plan.burst), drop_oldest=plan.drop_oldest),
+            self._showing.frames,
         ]
         self._ready_ns: dict[int, int] = {}
         self._threads = [
@@ -122,7 +121,7 @@ class Pipeline:
                 captured_ns=now if captured_ns is None else captured_ns,
                 pushed_ns=now,
                 not_before_ns=now + self._period_ns if self._plan.paced else 0,
-                segment=len(self._lanes) - 1,
+                segment=self._lanes.newest,
             )
             self._last_request = request
             self._wake(now)
@@ -137,21 +136,17 @@ class Pipeline:
         with self._changed:
             self._require_open()
             now = self._clock()
-            frames = self._queues[-1]
+            frames = self._showing.frames
             while (job := frames.peek()) is not None and self._is_old(job, now):
                 frames.take()
                 self._drop(job, "old_frame")
                 self._notify()
+            for skipped in self._showing.skipped(now):
+                self._drop(skipped, "unpolled_frame")
+            job = frames.peek()
             if job is None:
                 return self._stand_in(now)
-            if self._shown is not None and self._shown.is_behind(now):
-                # Nobody took frames for a while: go on with the newest.
-                while len(frames) > 1:
-                    self._drop(job, "unpolled_frame")
-                    frames.take()
-                    job = frames.peek()
-                    assert job is not None
-            early_ns = self._early_ns(job, now)
+            early_ns = self._showing.early_ns(job, now)
             if early_ns > 0:
                 return None, early_ns
             frames.take()
@@ -164,8 +159,7 @@ class Pipeline:
         """
         with self._changed:
             self._require_accepting()
-            assert len(stages) == len(self._lanes[0]), "another avatar has the same stages"
-            self._lanes.append(list(stages))
+            self._lanes.add(stages)
             return self.ledger.accepted
 
     def require_accepting(self) -> None:
@@ -217,10 +211,11 @@ class Pipeline:
             self._require_open()
             self._generation += 1
             self._flush("reset")
-            for pacer in (self._pacer, self._shown):
-                if pacer is not None:
-                    pacer.reset()
-            self._ready_last_ns = None
+            if self._pacer is not None:
+                self._pacer.reset()
+            self._showing.reset()
+            if self._busy_since_ns is not None:
+                self._busy_since_ns = self._clock()  # a new stream's first frame is not late yet
             self._notify()
 
     def close(self) -> None:
@@ -266,47 +261,13 @@ class Pipeline:
         try:
             while (job := self._next_job(k)) is not None:
                 doing = f"frame {job.index}"
-                self._hand_on(k, self.made(k, job), generation=job.generation)
+                self._hand_on(k, self._lanes.made(k, job), generation=job.generation)
             doing = "the end of the stream"
             self._finish(k)
         except BaseException as error:  # whatever it is, the session must end, not hang
-            self.fail(f"stage {self._stage(k).name!r} failed on {doing}", error)
+            self.fail(f"stage {self._lanes.stage(k).name!r} failed on {doing}", error)
         finally:
-            with self._changed:
-                rest = [lane[k] for lane in self._lanes[self._segment[k] :]]
-                self._segment[k] = len(self._lanes)
-            for stage in rest:
-                self._close_stage(stage)
-
-    def _stage(self, k: int) -> Stage:
-        return self._lanes[self._segment[k]][k]
-
-    def made(self, k: int, job: Job) -> Iterator[Job | None]:
-        """What stage `k` makes of `job`; after a cut the stage before it first ends."""
-        if job.segment != self._segment[k]:
-            before = self._stage(k)
-            if job.generation == self._seen[k]:
-                yield from before.finish()
-            self._close_stage(before)
-            for passed in self._lanes[self._segment[k] + 1 : job.segment]:
-                self._close_stage(passed[k])  # no pose came between two cuts
-            self._segment[k], self._seen[k] = job.segment, job.generation
-        stage = self._stage(k)
-        if job.generation != self._seen[k]:
-            self._seen[k] = job.generation
-            stage.reset()
-        if not job.pause:
-            yield from stage.process(job)
-            return
-        yield from stage.finish()
-        stage.reset()
-        yield job
-
-    def _close_stage(self, stage: Stage) -> None:
-        try:
-            stage.close()
-        except BaseException as error:
-            self.fail(f"stage {stage.name!r} failed to close", error)
+            self._lanes.close(k)
 
     def _finish(self, k: int) -> None:
         """Let stage `k` hand on what it holds back; then none of its jobs will come."""
@@ -315,9 +276,7 @@ class Pipeline:
             self._working[k] = True
         if closing:
             return
-        if current != self._seen[k]:  # what it holds back was dropped by a reset
-            self._stage(k).reset()
-        self._hand_on(k, self._stage(k).finish(), generation=current)
+        self._hand_on(k, self._lanes.finish(k, current), generation=current)
         with self._changed:
             self._ended[k], self._working[k] = True, False
             self._notify()
@@ -392,7 +351,7 @@ class Pipeline:
         self._working[0] = True
         assert self._last_request is not None
         job = Job(-1, self._generation, self._last_request, now, now, pause=True)
-        return replace(job, segment=self._segment[0]), None
+        return replace(job, segment=self._lanes.segment(0)), None
 
     def _wake(self, now: int) -> None:
         """There is work from now on."""
@@ -439,60 +398,25 @@ class Pipeline:
     def _put_frame(self, job: Job) -> None:
         if not self.ledger.is_open(job.index):
             return  # something else was shown in its place
-        frames, now = self._queues[-1], self._clock()
-        self._note_ready(now)
+        now = self._clock()
+        self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
         self._ready_ns[job.index] = now
-        if frames.drop_oldest and job.burst is not None:
-            # A burst stays together; what is left of the one before it gives way, but for one
-            # frame whose turn is about to come.
-            newest = frames.newest()
-            spread = newest is not None and bool(newest.burst) and self._late is not None
-            limit = max(self._plan.frames + spread, job.burst + 1)
-            while len(frames) >= limit and (old := frames.take()) is not None:
-                self._drop(old, "unpolled_frame")
-        displaced = frames.offer(job).displaced
-        if displaced is not None:
+        for displaced in self._showing.put(job):
             self._drop(displaced, "unpolled_frame")
-
-    def _note_ready(self, now: int) -> None:
-        """Tell the ladder the pace: the time without work between two frames does not count."""
-        last, since = self._ready_last_ns, self._busy_since_ns
-        self._ready_last_ns = now
-        if self._late is not None and last is not None:
-            begun = last if since is None else max(last, since)
-            self._late.ladder.frame(max(0, now - begun), now)
 
     def _is_old(self, job: Job, now: int) -> bool:
         return self._max_age_ns is not None and now - job.captured_ns > self._max_age_ns
 
-    def _early_ns(self, job: Job, now: int) -> int:
-        """How long the frame that is ready waits for its time."""
-        early_ns = job.not_before_ns - now
-        if early_ns > 2 * self._period_ns:  # no tick is so far ahead: the clock went back
-            early_ns = 0
-        if self._shown is not None:
-            early_ns = max(early_ns, self._shown.wait_ns(now))
-        elif self._late is not None and job.burst and self._late.standby.handed_ns is not None:
-            # Frames that were made at once show poses a period apart.
-            wait_ns = self._late.standby.handed_ns + self._period_ns - now
-            early_ns = max(early_ns, min(wait_ns, self._period_ns))
-        return early_ns
-
     def _stand_in(self, now: int) -> tuple[Frame | None, int | None]:
         """What is shown while the next frame is late, or how long until it is."""
-        late, since = self._late, self._busy_since_ns
-        if late is None or since is None or not self.ledger.in_flight:
+        since = self._busy_since_ns
+        if not self.ledger.in_flight:
             return None, None
-        wait_ns = late.standby.wait_ns(now, busy_since_ns=since, late_ns=late.ladder.late_ns)
-        if wait_ns > 0:
-            return None, wait_ns
-        job, is_new = late.standby.instead()
+        job, is_new, wait_ns = self._showing.instead(now, busy_since_ns=since)
         if job is None:
-            return None, None
+            return None, wait_ns or None
         if is_new:
-            self._note_ready(now)
-        if self._shown is not None:
-            self._shown.reset()  # the cadence goes on from here: what is late now stays later
+            self._showing.note_ready(now, busy_since_ns=since)
         return self._hand_out(job, now, ready_ns=now, counts=is_new), None
 
     def _hand_out(self, job: Job, now: int, *, ready_ns: int, counts: bool = True) -> Frame:
@@ -500,11 +424,7 @@ class Pipeline:
         if counts:
             self.ledger.deliver(job.index)
             self._ready_ns.pop(job.index, None)
-        if self._shown is not None:
-            self._shown.start(now)
-        if self._late is not None:
-            self._late.standby.gone(job.index)
-            self._late.standby.handed(job, now)
+        self._showing.handed(job, now)
         self._notify()
         return job.frame(ready_ns)
 

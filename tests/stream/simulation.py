@@ -237,7 +237,7 @@ class Simulation:
                 if wait_ns:
                     self._wake.append(now + wait_ns)
                 return False
-            self._made[k], self._generation[k] = pipeline.made(k, job), job.generation
+            self._made[k], self._generation[k] = pipeline._lanes.made(k, job), job.generation
             cost = (self.feed_ms, lambda now: 0.0, self.decode_ms)[k](now)
             if job.pause or (k == 2 and job.payload.latent is None):
                 cost = 0.1

@@ -198,7 +198,7 @@ def test_a_denoiser_that_hangs_leaves_the_field_and_then_held_frames(
     gate, entered = threading.Event(), threading.Event()
     requests = person.requests(8, side=128)
     session = diffusion_model.session(diffusion_avatar, fps=25)
-    stage = session._pipeline._lanes[0][1]
+    stage = session._pipeline._lanes.stage(1)
     real = stage._denoiser  # type: ignore[attr-defined]
 
     def hanging(call: object, condition: object) -> object:

@@ -125,7 +125,7 @@ def test_sessions_of_one_model_never_denoise_at_once(
         diffusion_model.session(diffusion_avatar, on_late="lossless", seed=k) for k in range(3)
     ]
     for session in sessions:
-        stage = session._pipeline._lanes[0][1]
+        stage = session._pipeline._lanes.stage(1)
         real = stage._denoiser.unguided  # type: ignore[attr-defined]
 
         class Watched:
