@@ -89,7 +89,7 @@ class Conductor:
         with self._changed:
             while not self._closing:
                 now = self._clock()
-                if self._finishing and self._pose_clock.all_shown(now):
+                if self._finishing and self._pose_clock.all_shown:
                     return None
                 wait_ns = self._pose_clock.wait_ns(now)
                 if wait_ns == 0:

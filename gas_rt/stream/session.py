@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
@@ -23,6 +23,9 @@ from gas_rt.stream.plans import QUEUE_PLANS, Lateness
 from gas_rt.stream.stages import Job, Picture, Stage, grouped
 from gas_rt.stream.standby import Standby
 from gas_rt.stream.starvation import PoseClock, Starvation
+
+if TYPE_CHECKING:
+    from gas_rt.avatar import Avatar
 
 __all__ = ["GATE", "Session", "SessionConfig", "SessionStats", "Takeover"]
 
@@ -142,7 +145,7 @@ class Session:
         on_close: Callable[[Session], None] | None = None,
         ladder: SharedLadder | None = None,
         field_of: Callable[[Job], Picture | None] = lambda job: None,
-        takeover: Callable[[Any], Takeover] | None = None,
+        takeover: Callable[[Avatar], Takeover] | None = None,
         clock: Clock = time.monotonic_ns,
     ) -> None:
         """Opened by ``model.session``. `ladder` is shared with the stages, `field_of` the field of
@@ -260,7 +263,7 @@ class Session:
         with self._meters:
             self._deadlines.previous_ns = None
 
-    def cut_to(self, avatar: Any) -> int:
+    def cut_to(self, avatar: Avatar) -> int:
         """Let another avatar of the model take over; the index of its first frame.
 
         It is made ready before this returns (call it from a thread that may wait: it takes as long

@@ -91,7 +91,8 @@ class PoseClock:
         """How long until the next tick; None before the first sample."""
         return None if self._resampler.newest is None else self._pacer.wait_ns(now_ns)
 
-    def all_shown(self, now_ns: int) -> bool:
+    @property
+    def all_shown(self) -> bool:
         """Whether the newest sample has been shown, or there is none."""
         newest_ns = self._resampler.newest_ns
         return newest_ns is None or (self._shown_ns is not None and self._shown_ns >= newest_ns)

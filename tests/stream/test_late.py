@@ -230,6 +230,30 @@ def test_counts_are_exact_and_frames_in_order_for_any_schedule(
         assert max(full, default=0) <= max_age_ms
 
 
+@settings(max_examples=25)
+@given(
+    on_late=st.sampled_from(LIVE),
+    gaps_ms=st.lists(st.sampled_from([3, 13, 40, 40, 90]), min_size=20, max_size=120),
+    costs_ms=st.lists(st.sampled_from([5.0, 25.0, 60.0, 110.0, 700.0]), min_size=1, max_size=8),
+    feed_ms=st.floats(0.1, 30),
+)
+def test_the_promise_holds_whatever_calls_take_while_poses_come(
+    on_late: OnLate, gaps_ms: list[int], costs_ms: list[float], feed_ms: float
+) -> None:
+    sim = Simulation(
+        on_late=on_late,
+        call_ms=lambda now: costs_ms[now // (300 * MS) % len(costs_ms)],
+        feed_ms=lambda now: feed_ms,
+    )
+    times = [float(sum(gaps_ms[:k])) for k in range(len(gaps_ms))]
+    sim.run(times, until_ms=times[-1])
+    promised = sim.pipeline.promised_age_ms
+    assert promised is not None
+    new = [s for s in sim.shown if s.frame.level != "held"]
+    ages = [(s.clock_ns - s.frame.timings.captured_ns) / MS for s in new[1:]]
+    assert max(ages, default=0) <= promised + feed_ms + sim.poll_ms
+
+
 @pytest.mark.parametrize("jump_ms", [-3_600_000, 3_600_000])
 @pytest.mark.parametrize("on_late", LIVE)
 def test_a_clock_that_jumps_by_an_hour_costs_no_more_than_a_moment(
