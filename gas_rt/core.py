@@ -190,12 +190,17 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What one output frame shall show, and when its pose was captured (monotonic clock, ns)."""
+    """What one output frame shall show, and when its pose was captured (monotonic clock, ns).
+
+    `task` and `steps` are the session's where they are None, and may differ from one request to
+    the next.
+    """
 
     pose: Pose
     camera: Camera
     captured_ns: int | None = None
     task: Task | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -278,7 +283,9 @@ class Frame:
         consumers count), or after `release`. Until then they do not change, however long they
         are kept.
     index : the frame's number in its stream, from 0, counting frames that were dropped.
-    level : which rung of the ladder made it.
+    level : what made it: ``full`` is what was asked for; ``fewer_steps``, ``field`` (stage 1's
+        render alone) and ``held`` (an earlier frame once more, with its index and request) are the
+        rungs of the ladder that a late session steps down.
     """
 
     rgb: U8

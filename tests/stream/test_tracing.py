@@ -78,12 +78,12 @@ def test_the_law_holds_for_real_stages_and_shares_count_nothing_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a clock that every reading moves on, the same for the session and its stages."""
-    monkeypatch.setattr("time.monotonic_ns", ticking())
+    clock = ticking()
+    monkeypatch.setattr("time.monotonic_ns", clock)
     with diffusion_model.session(
         diffusion_avatar, policy=policy, on_late="lossless", trace=True
     ) as session:
-        session._pipeline._clock = session._clock = ticking()
-        monkeypatch.setattr("time.monotonic_ns", session._clock)
+        session._pipeline._clock = session._clock = clock
         frames = []
         for request in person.requests(7, side=128):
             while not session.push_request(request):
