@@ -7,12 +7,13 @@ frame which is late already is never waited for is `standby`'s part.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from gas_rt.errors import InputError
 
-__all__ = ["Ladder", "LadderConfig", "Rung", "SharedLadder"]
+__all__ = ["Ladder", "LadderConfig", "Rung", "RungSource", "ScriptedLadder", "SharedLadder"]
 
 COST_MEMORY = 0.3  # share of a new measurement in the running mean; four calls forget the past
 FRESH_CALLS = 2  # of a rung just climbed to, before its cost is believed
@@ -214,11 +215,50 @@ class Ladder:
         self._fresh = []
 
 
-class SharedLadder:
-    """A `Ladder` that the pipeline and the denoise stage use from their threads."""
+class RungSource(Protocol):
+    """What tells the denoise stage by which rung each pose is made."""
 
-    def __init__(self, ladder: Ladder) -> None:
+    @property
+    def field(self) -> int:
+        """The rung that is the field alone."""
+        ...
+
+    def next_rung(self, *, index: int, pushed_ns: int, now_ns: int) -> int:
+        """The rung of the pose `index`; asked once for each that comes to the stage."""
+        ...
+
+    def call(self, cost_ns: float) -> None:
+        """Note what one denoiser call took."""
+        ...
+
+
+class ScriptedLadder:
+    """The rungs that were decided once, by pose, so that the same frames can be made again."""
+
+    def __init__(self, rungs: Mapping[int, int], *, field: int) -> None:
+        self._rungs = dict(rungs)
+        self.field = field
+
+    def next_rung(self, *, index: int, pushed_ns: int, now_ns: int) -> int:
+        """As decided; 0 for poses of which nothing was noted."""
+        return self._rungs.get(index, 0)
+
+    def call(self, cost_ns: float) -> None:
+        """Nothing follows from it."""
+
+
+class SharedLadder:
+    """A `Ladder` that the pipeline and the denoise stage use from their threads.
+
+    `decided` is told the index and the rung of every pose that comes to the denoise stage, in
+    order: with the poses themselves, all that its frames follow from.
+    """
+
+    def __init__(
+        self, ladder: Ladder, *, decided: Callable[[int, int], None] | None = None
+    ) -> None:
         self._ladder = ladder
+        self._decided = decided
         self._lock = threading.Lock()
 
     @property
@@ -271,4 +311,7 @@ class SharedLadder:
     def next_rung(self, *, index: int, pushed_ns: int, now_ns: int) -> int:
         """As of `Ladder`."""
         with self._lock:
-            return self._ladder.next_rung(index=index, pushed_ns=pushed_ns, now_ns=now_ns)
+            rung = self._ladder.next_rung(index=index, pushed_ns=pushed_ns, now_ns=now_ns)
+        if self._decided is not None:
+            self._decided(index, rung)
+        return rung

@@ -18,7 +18,7 @@ from gas_rt.diffusion import ANCHOR_INDEX, Anchor, FrameSpec, Schedule, open_pol
 from gas_rt.engine.rungs import calls_per_frame, flight_of
 from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.denoising import Denoised, DenoiseStage, Steps, WindowDenoiser
-from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, SharedLadder
+from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, RungSource, SharedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.pipeline import Pipeline
 from gas_rt.stream.plans import QUEUE_PLANS, Lateness
@@ -100,7 +100,7 @@ def field_of(job: Job) -> Picture | None:
 
 
 def denoise_stage(
-    graph: SimGraph, *, ladder: SharedLadder | None, clock: VirtualClock, policy: str = "diagonal"
+    graph: SimGraph, *, ladder: RungSource | None, clock: VirtualClock, policy: str = "diagonal"
 ) -> DenoiseStage:
     latent = np.full(LATENT, 0.3, np.float32)
     anchor = Anchor(FrameSpec(ANCHOR_INDEX, ANCHOR_INDEX, "pose", 4, 1.0), latent)
@@ -151,6 +151,8 @@ class Simulation:
         self.clock = VirtualClock()
         self.start_ns = self.clock()
         self.graph = SimGraph()
+        self.decided: dict[int, int] = {}  # the rung of every pose that came to the window
+        self.latents: dict[int, F32] = {}  # of every frame that left it
         period_ns = period_of(self.fps)
         ladder = None
         if self.config is not None:
@@ -163,11 +165,11 @@ class Simulation:
                 for s in (LIVE[4], LIVE[2], LIVE[1])
             ]
             self.ladder = Ladder(rungs, period_ns=period_ns, config=self.config)
-            ladder = SharedLadder(self.ladder)
+            ladder = SharedLadder(self.ladder, decided=self.decided.__setitem__)
         stages: list[Stage] = [
             SimStage("feed", conditioned),
             denoise_stage(self.graph, ladder=ladder, clock=self.clock),
-            SimStage("decode", decoded),
+            SimStage("decode", self._decoded),
         ]
         self.pipeline = Pipeline(
             stages,
@@ -186,6 +188,11 @@ class Simulation:
         self._wake: list[int] = []
         self._now = self.start_ns  # what the clock would say had nobody set it
         self._jumped = 0
+
+    def _decoded(self, job: Job) -> Picture:
+        if job.payload.latent is not None:
+            self.latents[job.index] = job.payload.latent
+        return decoded(job)
 
     def run(self, poses_ms: Iterable[float], *, until_ms: float, after_push: Any = None) -> None:
         """Push a pose at each of `poses_ms` and go on until `until_ms`, since the start."""
