@@ -248,7 +248,9 @@ class FrameTimings:
         frame's steps.
     waits_ms : what else passed: ``queue``, until the first stage took the pose; ``handoff``,
         between stages; ``window``, inside of stages while they worked for other frames or
-        waited for later poses. Stages and waits add up to the time from push to ready.
+        waited for later poses or their turn on the denoiser; ``late``, from the last stage that a
+        field has seen to its being shown in the frame's place; ``held``, since a frame that is
+        shown once more was finished. Stages and waits add up to the time from push to ready.
     """
 
     captured_ns: int

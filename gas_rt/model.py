@@ -36,10 +36,10 @@ from gas_rt.stream.assembly import (
 )
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.frames import FrameStream
-from gas_rt.stream.ladder import LadderConfig, Rungs
+from gas_rt.stream.ladder import LadderConfig, RungSource, ScriptedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.recording import Recording, SessionMark
-from gas_rt.stream.replay import RecordedRungs, Replay
+from gas_rt.stream.replay import Replay
 from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, SessionConfig, Takeover
 from gas_rt.stream.stages import Stage
@@ -420,16 +420,22 @@ class Model:
             noise_period=said.noise_period,
         )
         diffusion = self._parts.bundle.config.diffusion if run.policy != FIELD else None
+        ladder = None
         if diffusion is not None:
-            _check_steps(recording, diffusion, run)
+            field = 0  # of a clip, which has no ladder
+            if run.policy != "parity":
+                period_ns = period_of(said.fps)
+                field = open_ladder(
+                    diffusion, run, period_ns=period_ns, config=LadderConfig()
+                ).field
+                ladder = ScriptedLadder({a.index: a.rung for a in recording.admitted}, field=field)
+            _check_steps(recording, diffusion, run, field=field)
         performer = Performer(
             self._parts, avatar, mode=check_mode(said.mode), half_field=said.half_field
         )
         skip = said.skip_below_rad
         said.warn_of_differences(self._mark(performer, run, fps=said.fps, skip_below_rad=skip))
-        ladder = open_ladder(diffusion, run, period_ns=period_of(said.fps), config=LadderConfig())
-        rungs = RecordedRungs(recording, field=ladder.field)
-        return Replay(recording, self._stages(performer, run, rungs, skip_below_rad=skip))
+        return Replay(recording, self._stages(performer, run, ladder, skip_below_rad=skip))
 
     def info(self) -> dict[str, Any]:
         """What is loaded, as plain values."""
@@ -469,7 +475,7 @@ class Model:
         self,
         performer: Performer,
         run: DiffusionRun,
-        ladder: Rungs | None,
+        ladder: RungSource | None,
         *,
         skip_below_rad: float,
     ) -> list[Stage]:
@@ -568,13 +574,23 @@ class Model:
             self._sessions.discard(session)
 
 
-def _check_steps(recording: Recording, diffusion: DiffusionConfig, run: DiffusionRun) -> None:
-    asked = {row.request.steps for row in recording.admitted} - {None}
-    if odd := asked - ({run.steps} if run.policy == "parity" else set(diffusion.steps(run.policy))):
-        raise InputError(
-            f"recording: has frames of {min(map(int, odd))} steps, which policy {run.policy!r} of "  # type: ignore[arg-type]
-            "this bundle lacks; record it again"
-        )
+def _check_steps(
+    recording: Recording, diffusion: DiffusionConfig, run: DiffusionRun, *, field: int
+) -> None:
+    """Raise unless the policy has the steps and the rungs that frames were made by."""
+    have = {run.steps} if run.policy == "parity" else set(diffusion.steps(run.policy))
+    for row in recording.admitted:
+        steps = row.request.steps
+        if steps is not None and steps not in have:
+            raise InputError(
+                f"recording: frame {row.index} has {steps} steps, policy {run.policy!r} takes "
+                f"{', '.join(map(str, sorted(have)))}; record the session again"
+            )
+        if row.rung > field:
+            raise InputError(
+                f"recording: frame {row.index} is on rung {row.rung}, the ladder of policy "
+                f"{run.policy!r} ends with {field}; record the session again"
+            )
 
 
 def _ladder_config(ladder: bool | LadderConfig | None, *, on_late: OnLate) -> LadderConfig | None:

@@ -25,7 +25,7 @@ from gas_rt.stream.conditioning import Conditioner, Conditioning, ConditionStage
 from gas_rt.stream.decoding import DecodeStage, WindowDecodeStage
 from gas_rt.stream.denoising import DenoiseStage, Steps, WindowDenoiser
 from gas_rt.stream.field_stages import BodyStage, FieldStage
-from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, Rungs, SharedLadder
+from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, RungSource, SharedLadder
 from gas_rt.stream.stages import Stage
 from gas_rt.stream.turns import Turns
 
@@ -81,7 +81,7 @@ def diffusion_stages(
     graph: Callable[[str], Graph],
     run: DiffusionRun,
     threads: int,
-    ladder: Rungs | None = None,
+    ladder: RungSource | None = None,
     turns: Turns | None = None,
     skip_below_rad: float = 0.0,
 ) -> list[Stage]:

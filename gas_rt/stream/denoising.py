@@ -14,7 +14,7 @@ from gas_rt.core import F32, Level, Request, Task
 from gas_rt.diffusion import Call, FrameSpec, Schedule, WindowPolicy
 from gas_rt.engine import Graph
 from gas_rt.stream.conditioning import Conditioning
-from gas_rt.stream.ladder import Rungs
+from gas_rt.stream.ladder import RungSource
 from gas_rt.stream.stages import Job
 from gas_rt.stream.turns import Turns
 
@@ -138,7 +138,7 @@ class DenoiseStage:
         task: Task,
         seed: int,
         steps: Steps | None = None,
-        ladder: Rungs | None = None,
+        ladder: RungSource | None = None,
         turns: Turns | None = None,
         clock: Callable[[], int] | None = None,
     ) -> None:

@@ -7,14 +7,14 @@ frame which is late already is never waited for is `standby`'s part.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from gas_rt.errors import InputError
 from gas_rt.stream.watching import Watcher
 
-__all__ = ["Ladder", "LadderConfig", "Rung", "Rungs", "SharedLadder"]
+__all__ = ["Ladder", "LadderConfig", "Rung", "RungSource", "ScriptedLadder", "SharedLadder"]
 
 COST_MEMORY = 0.3  # share of a new measurement in the running mean; four calls forget the past
 FRESH_CALLS = 2  # of a rung just climbed to, before its cost is believed
@@ -216,21 +216,36 @@ class Ladder:
         self._fresh = []
 
 
-class Rungs(Protocol):
-    """What the denoise stage asks: a `SharedLadder`, or what one decided before."""
+class RungSource(Protocol):
+    """What tells the denoise stage by which rung each pose is made."""
 
     @property
     def field(self) -> int:
         """The rung that is the field alone."""
         ...
 
+    def next_rung(self, *, index: int, pushed_ns: int, now_ns: int) -> int:
+        """The rung of the pose `index`; asked once for each that comes to the stage."""
+        ...
+
     def call(self, cost_ns: float) -> None:
         """Note what one denoiser call took."""
         ...
 
+
+class ScriptedLadder:
+    """The rungs that were decided once, by pose, so that the same frames can be made again."""
+
+    def __init__(self, rungs: Mapping[int, int], *, field: int) -> None:
+        self._rungs = dict(rungs)
+        self.field = field
+
     def next_rung(self, *, index: int, pushed_ns: int, now_ns: int) -> int:
-        """What the pose `index`, pushed at `pushed_ns`, is made by."""
-        ...
+        """As decided; 0 for poses of which nothing was noted."""
+        return self._rungs.get(index, 0)
+
+    def call(self, cost_ns: float) -> None:
+        """Nothing follows from it."""
 
 
 class SharedLadder:
@@ -242,7 +257,7 @@ class SharedLadder:
         self._watchers: tuple[Watcher, ...] = ()
 
     def watch(self, watchers: Iterable[Watcher]) -> None:
-        """Tell `watchers` the rung of each pose from now on."""
+        """Tell `watchers` the rung of each pose that comes to the denoise stage, in order."""
         self._watchers = tuple(watchers)
 
     @property

@@ -8,34 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from gas_rt.core import Frame
-from gas_rt.errors import InputError, SessionError
+from gas_rt.errors import SessionError
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.denoising import DenoiseStage
 from gas_rt.stream.recording import DECODED, DENOISED, Admitted, Recording, Shown, digest_of
 from gas_rt.stream.stages import Chain, Job, Made, Stage
 
-__all__ = ["RecordedRungs", "Replay"]
-
-
-class RecordedRungs:
-    """A ladder that was climbed before: it answers with what was decided then."""
-
-    def __init__(self, recording: Recording, *, field: int) -> None:
-        """`field` is the rung without a denoiser, `len(rungs)` of the ladder that decided."""
-        self.field = field
-        self._rungs = {row.index: row.rung for row in recording.admitted}
-        highest = max(self._rungs.values(), default=0)
-        if highest > field:
-            raise InputError(
-                f"recording: has rung {highest}, the ladder here ends with {field}; record it again"
-            )
-
-    def call(self, cost_ns: float) -> None:
-        """Costs decide nothing any more."""
-
-    def next_rung(self, *, index: int, pushed_ns: int, now_ns: int) -> int:
-        """The rung that frame `index` was made on."""
-        return self._rungs[index]
+__all__ = ["Replay"]
 
 
 class Replay:

@@ -18,12 +18,13 @@ from gas_rt.diffusion import ANCHOR_INDEX, Anchor, FrameSpec, Schedule, open_pol
 from gas_rt.engine.rungs import calls_per_frame, flight_of
 from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.denoising import Denoised, DenoiseStage, Steps, WindowDenoiser
-from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, SharedLadder
+from gas_rt.stream.ladder import Ladder, LadderConfig, Rung, RungSource, SharedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.pipeline import Pipeline
 from gas_rt.stream.plans import QUEUE_PLANS, Lateness
 from gas_rt.stream.stages import Job, Picture, Stage
 from gas_rt.stream.standby import Standby
+from gas_rt.stream.watching import Watcher
 from tests.stream.conftest import VirtualClock, pose
 
 MS = 1_000_000
@@ -43,6 +44,14 @@ LIVE = {
     steps: Schedule(Window(anchor=1, context=3, chunk=4 // steps, steps=steps), sigmas)
     for steps, sigmas in LEVELS.items()
 }
+RUNGS = tuple(
+    Rung(
+        calls_per_frame("diagonal", schedule.window),
+        burst=schedule.window.chunk,
+        held=flight_of("diagonal", schedule.window) - 1,
+    )
+    for schedule in LIVE.values()
+)
 
 
 class SimGraph:
@@ -100,7 +109,7 @@ def field_of(job: Job) -> Picture | None:
 
 
 def denoise_stage(
-    graph: SimGraph, *, ladder: SharedLadder | None, clock: VirtualClock, policy: str = "diagonal"
+    graph: SimGraph, *, ladder: RungSource | None, clock: VirtualClock, policy: str = "diagonal"
 ) -> DenoiseStage:
     latent = np.full(LATENT, 0.3, np.float32)
     anchor = Anchor(FrameSpec(ANCHOR_INDEX, ANCHOR_INDEX, "pose", 4, 1.0), latent)
@@ -132,6 +141,16 @@ class Shown:
     frame: Frame
 
 
+class _Decided(Watcher):
+    """Notes rungs by pose."""
+
+    def __init__(self, rungs: dict[int, int]) -> None:
+        self._rungs = rungs
+
+    def decided(self, index: int, rung: int, *, is_field: bool, now_ns: int) -> None:
+        self._rungs[index] = rung
+
+
 @dataclass
 class Simulation:
     """Poses in at their times, polls every `poll_ms` ms, and the stages' costs."""
@@ -146,36 +165,41 @@ class Simulation:
     max_age_ms: float | None = None
     shown: list[Shown] = field(default_factory=list)
     polls: Callable[[int], bool] = lambda now: True
+    watchers: list[Watcher] = field(default_factory=list)
+    stages: Callable[[SharedLadder | None, VirtualClock], list[Stage]] | None = None
+    rungs: list[Rung] = field(default_factory=lambda: list(RUNGS))
+    request: Callable[[int], Request] = lambda k: Request(pose(k), CAMERA)
+    field_of: Callable[[Job], Picture | None] = lambda job: field_of(job)
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock()
         self.start_ns = self.clock()
         self.graph = SimGraph()
+        self.decided: dict[int, int] = {}  # the rung of every pose that came to the window
+        self.latents: dict[int, F32] = {}  # of every frame that left it
         period_ns = period_of(self.fps)
         ladder = None
         if self.config is not None:
-            rungs = [
-                Rung(
-                    calls_per_frame("diagonal", s.window),
-                    burst=s.window.chunk,
-                    held=flight_of("diagonal", s.window) - 1,
-                )
-                for s in (LIVE[4], LIVE[2], LIVE[1])
-            ]
-            self.ladder = Ladder(rungs, period_ns=period_ns, config=self.config)
+            self.ladder = Ladder(self.rungs, period_ns=period_ns, config=self.config)
             ladder = SharedLadder(self.ladder)
-        stages: list[Stage] = [
-            SimStage("feed", conditioned),
-            denoise_stage(self.graph, ladder=ladder, clock=self.clock),
-            SimStage("decode", decoded),
-        ]
+            ladder.watch([_Decided(self.decided), *self.watchers])
+        stages: list[Stage]
+        if self.stages is not None:
+            stages = self.stages(ladder, self.clock)
+        else:
+            stages = [
+                SimStage("feed", conditioned),
+                denoise_stage(self.graph, ladder=ladder, clock=self.clock),
+                SimStage("decode", self._decoded),
+            ]
         self.pipeline = Pipeline(
             stages,
             plan=replace(QUEUE_PLANS[self.on_late], burst=4),
             period_ns=period_ns,
-            lateness=None if ladder is None else Lateness(ladder, Standby(field_of), 1),
+            lateness=None if ladder is None else Lateness(ladder, Standby(self.field_of), 1),
             max_age_ns=None if self.max_age_ms is None else round(self.max_age_ms * MS),
             clock=self.clock,
+            watchers=self.watchers,
             threaded=False,
         )
         # Per worker: when it goes on, with which items made, of which generation.
@@ -187,6 +211,11 @@ class Simulation:
         self._now = self.start_ns  # what the clock would say had nobody set it
         self._jumped = 0
 
+    def _decoded(self, job: Job) -> Picture:
+        if job.payload.latent is not None:
+            self.latents[job.index] = job.payload.latent
+        return decoded(job)
+
     def run(self, poses_ms: Iterable[float], *, until_ms: float, after_push: Any = None) -> None:
         """Push a pose at each of `poses_ms` and go on until `until_ms`, since the start."""
         poses = [self.start_ns + round(t * MS) for t in poses_ms]
@@ -195,7 +224,7 @@ class Simulation:
         while self._now < end:
             now = self._now
             while pushed < len(poses) and poses[pushed] <= now:
-                self.pipeline.offer(Request(pose(pushed), CAMERA), captured_ns=None)
+                self.pipeline.offer(self.request(pushed), captured_ns=None)
                 pushed += 1
                 if after_push is not None:
                     after_push(pushed)
@@ -218,6 +247,8 @@ class Simulation:
     def _poll(self, now: int) -> None:
         frame, _ = self.pipeline.take()
         if frame is not None:
+            for watcher in self.watchers:
+                watcher.took(frame)
             self.shown.append(Shown(now, self.clock(), frame))
 
     def _work(self, now: int) -> None:

@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gas_rt.core import OnLate
-from gas_rt.stream.ladder import LadderConfig
+from gas_rt.core import OnLate, Request
+from gas_rt.stream.ladder import LadderConfig, ScriptedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.plans import promised_age_ns
-from tests.stream.simulation import MS, Simulation, every
+from gas_rt.stream.stages import Job
+from tests.stream.conftest import pose
+from tests.stream.simulation import (
+    CAMERA,
+    MS,
+    SimGraph,
+    Simulation,
+    conditioned,
+    denoise_stage,
+    every,
+)
 
 LIVE: tuple[OnLate, ...] = ("freshest", "paced")
 PERIOD_MS = 40.0
@@ -228,6 +239,32 @@ def test_counts_are_exact_and_frames_in_order_for_any_schedule(
         ages = [(s.clock_ns - s.frame.timings.captured_ns) / MS for s in sim.shown]
         full = [a for a, s in zip(ages, sim.shown, strict=True) if s.frame.level == "full"]
         assert max(full, default=0) <= max_age_ms
+
+
+@pytest.mark.parametrize(("slow_ms", "lowest"), [(100.0, 2), (400.0, 3)])
+def test_the_rungs_that_were_decided_make_the_same_frames_again(
+    slow_ms: float, lowest: int
+) -> None:
+    """Poses in the order they came to the window, and their rungs: nothing else counts."""
+    sim = Simulation(call_ms=slowed(1, 3, slow_ms))
+    sim.run(every(40, until_ms=6000), until_ms=6000)
+    assert {0, lowest} <= set(sim.decided.values())
+    again = denoise_stage(
+        SimGraph(),
+        ladder=ScriptedLadder(sim.decided, field=sim.ladder.field),
+        clock=sim.clock,
+    )
+    made = {}
+    for index in sim.decided:
+        given_job = Job(index, 0, Request(pose(index), CAMERA), 0, 0)
+        fed = given_job.after("feed", conditioned(given_job), elapsed_ns=0)
+        made |= {job.index: job.payload for job in again.process(fed) if job is not None}
+    compared = 0
+    for index, latent in sim.latents.items():
+        if index in made and made[index].latent is not None:
+            np.testing.assert_array_equal(made[index].latent, latent)
+            compared += 1
+    assert compared > 40
 
 
 @settings(max_examples=25)
