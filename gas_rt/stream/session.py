@@ -397,7 +397,8 @@ class Session:
 
     @property
     def frames_held(self) -> int:
-        """Frames' memory in use: being made, waiting to be taken, and kept by who took them.
+        """Frames' memory in use: being made, waiting to be taken, and kept by who took them; one
+        more in a session with a ladder, which may have to hold it.
 
         What keeps frames for ever shows here: it rises without end.
         """

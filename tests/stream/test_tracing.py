@@ -300,8 +300,8 @@ def test_the_ladder_what_it_shows_and_what_it_drops_are_in_the_trace() -> None:
         max_age_ms=300.0,
         watchers=[tracer],
     )
-    times = [t for t in every(40, until_ms=8000) if not 6000 <= t < 7000]
-    sim.run(times, until_ms=8200)
+    times = [t for t in every(40, until_ms=11_000) if not 9000 <= t < 10_000]
+    sim.run(times, until_ms=11_200)
     levels = {s.frame.level for s in sim.shown}
     assert {"full", "field", "held"} <= levels
     for shown in sim.shown:
