@@ -40,8 +40,16 @@ if TYPE_CHECKING:
         ShapeError,
     )
     from gas_rt.field.bake import BakeConfig
-    from gas_rt.model import Model, Performer, load
-    from gas_rt.stream import FrameStream, Session, SessionConfig, SessionStats
+    from gas_rt.model import Model, load
+    from gas_rt.performer import Performer
+    from gas_rt.stream import (
+        FrameStream,
+        LadderConfig,
+        Session,
+        SessionConfig,
+        SessionStats,
+        Starvation,
+    )
     from gas_rt.stream.recording import Recording
     from gas_rt.stream.replay import Replay
     from gas_rt.stream.report import environment as info
@@ -68,6 +76,7 @@ __all__ = [
     "GasRtError",
     "GasRtWarning",
     "InputError",
+    "LadderConfig",
     "Model",
     "Motion",
     "Performer",
@@ -81,6 +90,7 @@ __all__ = [
     "SessionError",
     "SessionStats",
     "ShapeError",
+    "Starvation",
     "Tracer",
     "Window",
     "__version__",
@@ -117,8 +127,16 @@ _HOMES = {
         "ShapeError",
     ),
     "gas_rt.field.bake": ("BakeConfig",),
-    "gas_rt.model": ("Model", "Performer", "load"),
-    "gas_rt.stream": ("FrameStream", "Session", "SessionConfig", "SessionStats"),
+    "gas_rt.model": ("Model", "load"),
+    "gas_rt.performer": ("Performer",),
+    "gas_rt.stream": (
+        "FrameStream",
+        "LadderConfig",
+        "Session",
+        "SessionConfig",
+        "SessionStats",
+        "Starvation",
+    ),
     "gas_rt.stream.recording": ("Recording",),
     "gas_rt.stream.replay": ("Replay",),
     "gas_rt.stream.tracing": ("Tracer",),

@@ -190,12 +190,17 @@ class Camera:
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What one output frame shall show, and when its pose was captured (monotonic clock, ns)."""
+    """What one output frame shall show, and when its pose was captured (monotonic clock, ns).
+
+    `task` and `steps` are the session's where they are None, and may differ from one request to
+    the next.
+    """
 
     pose: Pose
     camera: Camera
     captured_ns: int | None = None
     task: Task | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -243,7 +248,9 @@ class FrameTimings:
         frame's steps.
     waits_ms : what else passed: ``queue``, until the first stage took the pose; ``handoff``,
         between stages; ``window``, inside of stages while they worked for other frames or
-        waited for later poses. Stages and waits add up to the time from push to ready.
+        waited for later poses or their turn on the denoiser; ``late``, from the last stage that a
+        field has seen to its being shown in the frame's place; ``held``, since a frame that is
+        shown once more was finished. Stages and waits add up to the time from push to ready.
     """
 
     captured_ns: int
@@ -278,7 +285,9 @@ class Frame:
         consumers count), or after `release`. Until then they do not change, however long they
         are kept.
     index : the frame's number in its stream, from 0, counting frames that were dropped.
-    level : which rung of the ladder made it.
+    level : what made it: ``full`` is what was asked for; ``fewer_steps``, ``field`` (stage 1's
+        render alone) and ``held`` (an earlier frame once more, with its index and request) are the
+        rungs of the ladder that a late session steps down.
     """
 
     rgb: U8

@@ -4,44 +4,51 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+
 from gas_rt.avatar import Avatar
 from gas_rt.body import BodyFit
-from gas_rt.cameras import camera_problems
-from gas_rt.core import F32, BackendReport, Camera, OnLate, Pose, Request, Task
+from gas_rt.core import BackendReport, OnLate, Request, Task
 from gas_rt.diffusion import SEED_MAX
-from gas_rt.engine import PlanStore, Precision, open_bundle, open_engine
-from gas_rt.enrollment import ModelParts, Progress, enroll, teacher_for
+from gas_rt.engine import DiffusionConfig, PlanStore, Precision, open_bundle, open_engine
+from gas_rt.enrollment import ModelParts, Progress, enroll
 from gas_rt.errors import GasRtWarning, InputError, PlanError, SessionError
 from gas_rt.field.bake import BakeConfig
-from gas_rt.field.render import RenderMode, check_mode, render_baked, render_exact, to_uint8
-from gas_rt.field.rig import PosedRig, Rig
-from gas_rt.kernels import PosedShell
+from gas_rt.field.render import RenderMode, check_mode
+from gas_rt.performer import Performer
 from gas_rt.photo import PictureLike
 from gas_rt.settings import check_environment, plan_settings
 from gas_rt.stream.assembly import (
+    DEFAULT_SPLIT,
     DiffusionRun,
     diffusion_check,
     diffusion_stages,
     field_stages,
     frames_at_once,
+    open_ladder,
 )
+from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.frames import FrameStream
+from gas_rt.stream.ladder import LadderConfig, RungSource, ScriptedLadder
+from gas_rt.stream.pacing import period_of
 from gas_rt.stream.recording import Recording, SessionMark
 from gas_rt.stream.replay import Replay
 from gas_rt.stream.report import available_cpus
-from gas_rt.stream.session import Session, SessionConfig
-from gas_rt.stream.stages import Picture, Stage
+from gas_rt.stream.session import Session, SessionConfig, Takeover
+from gas_rt.stream.stages import Stage
+from gas_rt.stream.starvation import Starvation
+from gas_rt.stream.turns import Turns
 from gas_rt.stream.watched import RecordLike, TraceLike, Watched
 from gas_rt.warming import graphs_of, warm_up
 
-__all__ = ["Model", "Performer", "load"]
+__all__ = ["Model", "load"]
 
 FIELD = "field"  # the policy without stage 2, which every bundle can have
 THREADS_MAX = 1024
@@ -112,51 +119,6 @@ def _plan_store(plans: str | Path | None) -> PlanStore | str:
         return f"none: {error}"
 
 
-class Performer:
-    """One avatar on one model: poses and renders single frames, with nothing in between."""
-
-    def __init__(self, parts: ModelParts, avatar: Avatar, *, mode: RenderMode = "fast") -> None:
-        avatar.check_bundle(parts.bundle)
-        self._config = parts.bundle.config
-        self._threads = parts.threads
-        self.avatar = avatar
-        self.rig = Rig(parts.body, avatar.betas, radius_m=self._config.shell_radius_m)
-        self.mode = check_mode(mode)
-        self.render = self._renderer(parts)
-
-    def pose(self, pose: Pose) -> PosedRig:
-        """The posed body and its shell."""
-        return self.rig.pose(pose, threads=self._threads)
-
-    def picture(self, pose: Pose, camera: Camera) -> Picture:
-        """The frame a session would make of this pose and camera."""
-        return Picture(*to_uint8(*self.render(self.pose(pose).shell, camera)), "field")
-
-    @property
-    def camera_ranges(self) -> Mapping[str, tuple[float, float]]:
-        """By name, the lowest and highest value the model saw in training."""
-        return self._config.camera_ranges
-
-    def camera_problems(self, camera: Camera, pose: Pose) -> list[str]:
-        """What about `camera` lies outside the bundle's ranges."""
-        ranges = self._config.camera_ranges
-        return camera_problems(camera, pose.translation, ranges=ranges, height_m=self.rig.height_m)
-
-    def _renderer(self, parts: ModelParts) -> Callable[[PosedShell, Camera], tuple[F32, F32]]:
-        avatar, samples = self.avatar, self._config.march_samples
-        if self.mode == "exact":
-            teacher = teacher_for(parts, avatar.features, avatar.betas, avatar.pose, avatar.camera)
-            return partial(render_exact, teacher, samples=samples, threads=parts.threads)
-        return partial(
-            render_baked,
-            avatar.field,
-            mode=self.mode,
-            samples=samples,
-            occupancy=avatar.occupancy,
-            threads=parts.threads,
-        )
-
-
 class Model:
     """A loaded bundle. Get one from `gas_rt.load`; close it, or use ``with``."""
 
@@ -164,6 +126,7 @@ class Model:
         self._parts = parts
         self._plans = plans
         self._sessions: set[Session] = set()
+        self._turns = Turns()  # of the sessions on the denoiser
         self._lock = threading.Lock()
         self._closed = False
 
@@ -201,7 +164,10 @@ class Model:
         return diffusion.default_policy if diffusion else FIELD
 
     def steps(self, policy: str | None = None) -> tuple[int, ...]:
-        """The numbers of denoising steps a policy can take, fewest first; none for the field."""
+        """The numbers of denoising steps a policy can take, fewest first; none for the field.
+
+        Those below the bundle's own are rungs of the ladder; see docs/streaming.md.
+        """
         policy = self._checked_policy(policy)
         diffusion = self._parts.bundle.config.diffusion
         return () if diffusion is None or policy == FIELD else diffusion.steps(policy)
@@ -279,7 +245,14 @@ class Model:
         fps: float = 25.0,
         on_late: OnLate = "freshest",
         mode: RenderMode = "fast",
+        half_field: bool = False,
+        skip_below_rad: float = 0.0,
+        ladder: bool | LadderConfig | None = None,
+        max_age_ms: float | None = None,
+        resample: bool = False,
+        starvation: bool | Starvation = False,
         pipelined: bool = True,
+        split: str | None = None,
         noise_period: int | None = None,
         trace: TraceLike = None,
         record: RecordLike = None,
@@ -298,7 +271,19 @@ class Model:
         fps : the rate frames are wanted at.
         on_late : ``freshest``, ``lossless`` or ``paced``.
         mode : how the field is rendered: ``fast``, ``baked`` or ``exact``.
+        half_field : renders the field at half the resolution and upsamples it.
+        skip_below_rad : a pose in which no joint turned by more counts as the one before.
+        ladder : how late frames are answered: by fewer steps, the field, a held frame, and back
+            up; True or None for its defaults, False waits for each frame. Never on in
+            ``lossless``, whose frames do not depend on timing.
+        max_age_ms : poses and frames older than this are dropped.
+        resample : makes frames at `fps` from poses of any rate, interpolated between two of them;
+            costs the age of one pose interval. Not in ``lossless``.
+        starvation : what the avatar does when poses stop, which needs `resample`: True holds,
+            breathes and comes back smoothly; False, the default, makes no frames.
         pipelined : False runs all stages on one thread, to measure what overlap brings.
+        split : which stages share a thread, as ``body+condition|denoise|decode``, the default of
+            a diffusion policy; the field's stages are ``body|field``.
         noise_period : frames this far apart share their noise; 20 is the release's habit.
         trace : True records what happens when, in ``session.trace``; a path also writes it there
             as the session closes, for Perfetto.
@@ -309,6 +294,8 @@ class Model:
         The field takes no steps and no noise: it has the same picture whatever they are.
         """
         self._require_open()
+        if not 0 <= skip_below_rad <= np.pi:
+            raise InputError(f"skip_below_rad: expected 0 to pi, got {skip_below_rad!r}")
         run = self._run(policy, steps, task=task, seed=seed, noise_period=noise_period)
         diffusion = self._parts.bundle.config.diffusion if run.policy != FIELD else None
         config = SessionConfig(
@@ -319,25 +306,47 @@ class Model:
             fps=fps,
             on_late=on_late,
             pipelined=pipelined,
+            split=DEFAULT_SPLIT if split is None and diffusion else split,
             burst=frames_at_once(diffusion, run) if diffusion else 1,
+            ladder=_ladder_config(ladder, on_late=on_late),
+            max_age_ms=max_age_ms,
+            resample=resample,
+            starvation=Starvation() if starvation is True else starvation or None,
         )
-        check = diffusion_check(run.policy, on_late=on_late) if diffusion else None
-        performer = self.performer(avatar, mode=mode)
-        self._warm([run.policy], progress=progress, cancel=cancel)
-        mark = partial(self._mark, avatar, run, mode=performer.mode, fps=config.fps)
-        watched = Watched(trace, record, mark=mark)
+        check = None
+        if diffusion:
+            steps_of = diffusion.steps(run.policy) if run.policy != "parity" else (run.steps,)
+            check = diffusion_check(run.policy, on_late=on_late, steps=steps_of)
+        shared = None
+        if config.ladder is not None:
+            shared = open_ladder(diffusion, run, period_ns=period_of(fps), config=config.ladder)
+
+        def performed(performer: Performer) -> Takeover:
+            stages = self._stages(performer, run, shared, skip_below_rad=skip_below_rad)
+            return Takeover(stages, performer.camera_problems)
+
+        def takeover(avatar: Avatar) -> Takeover:
+            return performed(Performer(self._parts, avatar, mode=mode, half_field=half_field))
 
         def closing(session: Session) -> None:
             self._forget(session)
             watched.write(name=run.policy)
 
+        performer = Performer(self._parts, avatar, mode=mode, half_field=half_field)
+        self._warm([run.policy], progress=progress, cancel=cancel)
+        mark = partial(self._mark, performer, run, fps=config.fps, skip_below_rad=skip_below_rad)
+        watched = Watched(trace, record, mark=mark)
+        made = performed(performer)
         session = Session(
-            self._stages(performer, run),
+            made.stages,
             config,
             backend=self.backend,
-            camera_problems=performer.camera_problems,
+            camera_problems=made.camera_problems,
             check_request=check,
             on_close=closing,
+            ladder=shared,
+            field_of=field_picture,
+            takeover=takeover,
             watchers=watched.watchers,
         )
         with self._lock:
@@ -356,6 +365,12 @@ class Model:
         fps: float = 25.0,
         on_late: OnLate = "lossless",
         mode: RenderMode = "fast",
+        half_field: bool = False,
+        skip_below_rad: float = 0.0,
+        ladder: bool | LadderConfig | None = None,
+        max_age_ms: float | None = None,
+        resample: bool = False,
+        starvation: bool | Starvation = False,
         noise_period: int | None = None,
     ) -> FrameStream:
         """Frames for requests, offline or live, as they are ready; ``for`` or ``async for``.
@@ -371,6 +386,12 @@ class Model:
             fps=fps,
             on_late=on_late,
             mode=mode,
+            half_field=half_field,
+            skip_below_rad=skip_below_rad,
+            ladder=ladder,
+            max_age_ms=max_age_ms,
+            resample=resample,
+            starvation=starvation,
             noise_period=noise_period,
         )
         try:
@@ -398,10 +419,23 @@ class Model:
             seed=said.seed,
             noise_period=said.noise_period,
         )
-        performer = self.performer(avatar, mode=check_mode(said.mode))
-        here = self._mark(avatar, run, mode=performer.mode, fps=said.fps)
-        said.warn_of_differences(here)
-        return Replay(recording, self._stages(performer, run))
+        diffusion = self._parts.bundle.config.diffusion if run.policy != FIELD else None
+        ladder = None
+        if diffusion is not None:
+            field = 0  # of a clip, which has no ladder
+            if run.policy != "parity":
+                period_ns = period_of(said.fps)
+                field = open_ladder(
+                    diffusion, run, period_ns=period_ns, config=LadderConfig()
+                ).field
+                ladder = ScriptedLadder({a.index: a.rung for a in recording.admitted}, field=field)
+            _check_steps(recording, diffusion, run, field=field)
+        performer = Performer(
+            self._parts, avatar, mode=check_mode(said.mode), half_field=said.half_field
+        )
+        skip = said.skip_below_rad
+        said.warn_of_differences(self._mark(performer, run, fps=said.fps, skip_below_rad=skip))
+        return Replay(recording, self._stages(performer, run, ladder, skip_below_rad=skip))
 
     def info(self) -> dict[str, Any]:
         """What is loaded, as plain values."""
@@ -437,10 +471,22 @@ class Model:
     ) -> None:
         self.close()
 
-    def _stages(self, performer: Performer, run: DiffusionRun) -> list[Stage]:
+    def _stages(
+        self,
+        performer: Performer,
+        run: DiffusionRun,
+        ladder: RungSource | None,
+        *,
+        skip_below_rad: float,
+    ) -> list[Stage]:
         parts = self._parts
         if run.policy == FIELD:
-            return field_stages(performer.rig, performer.render, threads=parts.threads)
+            return field_stages(
+                performer.rig,
+                performer.render,
+                threads=parts.threads,
+                skip_below_rad=skip_below_rad,
+            )
         return diffusion_stages(
             performer.avatar,
             performer.rig,
@@ -449,6 +495,9 @@ class Model:
             graph=parts.warm_graph,
             run=run,
             threads=parts.threads,
+            ladder=ladder,
+            turns=self._turns,
+            skip_below_rad=skip_below_rad,
         )
 
     def _warm(
@@ -463,12 +512,16 @@ class Model:
         store = None if isinstance(self._plans, str) else self._plans
         warm_up(self._parts, graphs, store=store, progress=progress, cancel=cancel)
 
-    def _mark(self, avatar: Avatar, run: DiffusionRun, *, mode: str, fps: float) -> SessionMark:
+    def _mark(
+        self, performer: Performer, run: DiffusionRun, *, fps: float, skip_below_rad: float
+    ) -> SessionMark:
         return SessionMark.of(
             self._parts.bundle,
-            avatar,
+            performer.avatar,
             run,
-            mode=mode,
+            mode=performer.mode,
+            half_field=performer.half_field,
+            skip_below_rad=skip_below_rad,
             fps=fps,
             threads=self._parts.threads,
             backend=self._parts.engine.report,
@@ -519,3 +572,33 @@ class Model:
     def _forget(self, session: Session) -> None:
         with self._lock:
             self._sessions.discard(session)
+
+
+def _check_steps(
+    recording: Recording, diffusion: DiffusionConfig, run: DiffusionRun, *, field: int
+) -> None:
+    """Raise unless the policy has the steps and the rungs that frames were made by."""
+    have = {run.steps} if run.policy == "parity" else set(diffusion.steps(run.policy))
+    for row in recording.admitted:
+        steps = row.request.steps
+        if steps is not None and steps not in have:
+            raise InputError(
+                f"recording: frame {row.index} has {steps} steps, policy {run.policy!r} takes "
+                f"{', '.join(map(str, sorted(have)))}; record the session again"
+            )
+        if row.rung > field:
+            raise InputError(
+                f"recording: frame {row.index} is on rung {row.rung}, the ladder of policy "
+                f"{run.policy!r} ends with {field}; record the session again"
+            )
+
+
+def _ladder_config(ladder: bool | LadderConfig | None, *, on_late: OnLate) -> LadderConfig | None:
+    """The ladder of a session: on by default, but where every frame is waited for."""
+    if isinstance(ladder, LadderConfig):
+        return ladder
+    if ladder not in (None, True, False):
+        raise InputError(f"ladder: expected True, False or a gas_rt.LadderConfig, got {ladder!r}")
+    if ladder is None:
+        return None if on_late == "lossless" else LadderConfig()
+    return LadderConfig() if ladder else None

@@ -43,11 +43,14 @@ ROOMS["gas_rt.avatar"] |= {"gas_rt.tensor_file"}
 ROOMS["gas_rt.enrollment"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.photo"}
 ROOMS["gas_rt.warming"] = {"gas_rt.engine", "gas_rt.enrollment"}
 ROOMS["gas_rt.stream"] = ROOMS["gas_rt.avatar"] | {"gas_rt.avatar", "gas_rt.cameras"}
-ROOMS["gas_rt.model"] = (
-    ROOMS["gas_rt.stream"]
-    | ROOMS["gas_rt.enrollment"]
-    | {"gas_rt.stream", "gas_rt.enrollment", "gas_rt.settings", "gas_rt.warming"}
+ROOMS["gas_rt.performer"] = (
+    ROOMS["gas_rt.stream"] | ROOMS["gas_rt.enrollment"] | {"gas_rt.stream", "gas_rt.enrollment"}
 )
+ROOMS["gas_rt.model"] = ROOMS["gas_rt.performer"] | {
+    "gas_rt.performer",
+    "gas_rt.settings",
+    "gas_rt.warming",
+}
 ROOMS["gas_rt.bench"] = {"gas_rt.stream"}
 ROOMS["gas_rt.video"] = {"gas_rt.files"}
 REFERENCE_MAY = {"gas_rt.kernels", "gas_rt.body", "gas_rt.diffusion"}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reporting import Skipped, add_output_flags, finish, observed, tell
+from benchmarks.reporting import add_output_flags, finish, observed, tell
 from benchmarks.streaming.setting import Setting
 from benchmarks.streaming.steady import cheap_wins, pipelining
 from benchmarks.streaming.trouble import overload, slow_engine, stopped_consumer
@@ -24,7 +24,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(given)
     rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
     with (
         Setting(
             args.model,
@@ -40,10 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     ):
         for name in args.parts:
             tell(name)
-            try:
-                rows += PARTS[name](setting)
-            except Skipped as reason:
-                skipped[name] = str(reason)
+            rows += PARTS[name](setting)
         model = setting.model(setting.cores).info()
         stream = {
             "policy": setting.policy,
@@ -56,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         module="benchmarks.streaming",
         command=given,
         rows=rows,
-        skipped=skipped,
+        skipped={},
         quick=args.quick,
         model=model,
         stream=stream,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-import gas_rt
-from benchmarks.reporting import NEVER, Skipped, row, tell
+from benchmarks.reporting import NEVER, row, tell
 from benchmarks.streaming.setting import Setting
 from gas_rt.bench.arrivals import arrival_times_ns
 from gas_rt.bench.drive import Sample, drive_live
@@ -179,8 +177,6 @@ def slow_engine(setting: Setting) -> list[dict[str, Any]]:
     phases = _phases(found.samples, *slow_ns)
     levels = {name: dict(Counter(s.level for s in phase)) for name, phase in phases.items()}
     less = sum(n for level, n in levels["slow"].items() if level != "full")
-    if not less and not has_ladder():
-        raise Skipped("no frame was made by less than all: this gas-rt's sessions have no ladder")
     seen = watch(
         [s.polled_ns for s in found.samples], fps=fps, buffer_ms=BUFFER_PERIODS * 1e3 / fps
     )
@@ -222,11 +218,6 @@ def slow_engine(setting: Setting) -> list[dict[str, Any]]:
             judged=not setting.quick,
         ),
     ]
-
-
-def has_ladder() -> bool:
-    """Whether sessions of this gas-rt have one to step down."""
-    return "ladder" in inspect.signature(gas_rt.Model.session).parameters
 
 
 def _phases(samples: Sequence[Sample], slow_ns: int, after_ns: int) -> dict[str, list[Sample]]:

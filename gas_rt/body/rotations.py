@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "angles_between",
     "axis_angle_from_matrix",
     "axis_angle_from_quaternion",
     "compose",
@@ -114,3 +115,11 @@ def slerp(start: Array, end: Array, fraction: Array) -> F64:
     step = axis_angle_from_quaternion(quaternion_product(inverse, b))
     partial = quaternion_from_axis_angle(step * np.asarray(fraction, np.float64)[..., None])
     return axis_angle_from_quaternion(quaternion_product(a, partial))
+
+
+def angles_between(one: Array, two: Array) -> F64:
+    """Radians [...], at most π, of the rotation from `one` to `two`, axis-angle [..., 3]."""
+    a, b = quaternion_from_axis_angle(one), quaternion_from_axis_angle(two)
+    step = quaternion_product(a * np.array([1.0, -1.0, -1.0, -1.0]), b)
+    sine = np.linalg.norm(step[..., 1:], axis=-1)
+    return np.asarray(2 * np.arctan2(sine, np.abs(step[..., 0])), np.float64)

@@ -28,7 +28,8 @@ from gas_rt.errors import FileError, InputError
 if TYPE_CHECKING:
     from gas_rt.avatar import Avatar
     from gas_rt.core import Request
-    from gas_rt.model import Model, Performer
+    from gas_rt.model import Model
+    from gas_rt.performer import Performer
     from gas_rt.video import VideoWriter
 
 __all__ = ["add_parser"]

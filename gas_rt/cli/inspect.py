@@ -76,7 +76,7 @@ def _bundle(path: Path) -> dict[str, Any]:
 
 
 def _diffusion(config: DiffusionConfig | None) -> dict[str, Any]:
-    """Policies with their noise levels by step count, and the windows they run in."""
+    """Policies with their noise levels by step count, their ladders and their windows."""
     if config is None:
         return {}
     return {
@@ -87,6 +87,14 @@ def _diffusion(config: DiffusionConfig | None) -> dict[str, Any]:
                 for steps, schedule in sorted(policy.schedules.items())
             }
             for name, policy in config.policies.items()
+        },
+        "rungs": {
+            name: {
+                f"{steps} steps × {rung.window.chunk}": [round(sigma, 6) for sigma in rung.sigmas]
+                for steps, rung in sorted(policy.rungs.items())
+            }
+            for name, policy in config.policies.items()
+            if policy.rungs
         },
         "profiles": {name: asdict(profile) for name, profile in config.profiles.items()},
         "guidance": asdict(config.guidance),

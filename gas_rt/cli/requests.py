@@ -13,7 +13,7 @@ from gas_rt.errors import FileError
 if TYPE_CHECKING:
     from gas_rt.core import Camera, Pose, Request
     from gas_rt.engine import Bundle
-    from gas_rt.model import Performer
+    from gas_rt.performer import Performer
 
 __all__ = [
     "CAMERA_MODES",

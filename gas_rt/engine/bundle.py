@@ -230,14 +230,26 @@ def _parse(root: JsonReader, folder: Path, sha256: str) -> Bundle:
 
 
 def _fingerprint(files: Mapping[str, FileEntry], config: Any) -> str:
-    """Avatars outlive a changed demo picture, motion or text, not a changed weight."""
+    """Avatars outlive a changed demo picture, motion, text or ladder, not a changed weight."""
     kept = {
         name: entry.sha256
         for name, entry in files.items()
         if not (name.startswith(("demo/", "motions/")) or name.endswith(".md"))
     }
-    text = json.dumps([kept, config], sort_keys=True, separators=(",", ":"))
+    text = json.dumps([kept, _without_rungs(config)], sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_rungs(config: dict[str, Any]) -> dict[str, Any]:
+    """Rungs say how poses are streamed, so avatars do not depend on them."""
+    diffusion = config.get("diffusion")
+    if not isinstance(diffusion, dict):
+        return config
+    policies = {
+        name: {key: value for key, value in policy.items() if key != "rungs"}
+        for name, policy in diffusion["policies"].items()
+    }
+    return {**config, "diffusion": {**diffusion, "policies": policies}}
 
 
 def _graph(spec: JsonReader, name: str, folder: Path, files: Mapping[str, FileEntry]) -> GraphSpec:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gas_rt.core import Window
 from gas_rt.diffusion import POLICIES, Schedule, last_sigma
 from gas_rt.engine.json_reader import JsonReader
 from gas_rt.engine.protocol import GraphSpec
+from gas_rt.engine.rungs import derived_rungs, flight_of, read_rungs
 from gas_rt.errors import BundleError, InputError
 
 __all__ = [
@@ -75,10 +76,15 @@ class Profile:
 
 @dataclass(frozen=True)
 class DiffusionPolicy:
-    """A window policy the bundle was trained for; its schedules by their number of steps."""
+    """A window policy the bundle was trained for; its schedules by their number of steps.
+
+    `rungs` are what a late session falls back to: layouts of the same graph with fewer steps than
+    `schedules` has, listed by the bundle or derived from its levels.
+    """
 
     profile: Profile
     schedules: Mapping[int, Schedule]
+    rungs: Mapping[int, Schedule] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -114,17 +120,19 @@ class DiffusionConfig:
     decoder_overlap: int = 0
 
     def steps(self, policy: str) -> tuple[int, ...]:
-        """The numbers of steps `policy` can take, fewest first."""
-        return tuple(sorted(self._policy(policy).schedules))
+        """The numbers of steps `policy` can take, fewest first, its rungs among them."""
+        found = self._policy(policy)
+        return tuple(sorted({*found.schedules, *found.rungs}))
 
     def usual_steps(self, policy: str) -> int:
-        """The bundle's default, or the fewest where `policy` lacks it."""
-        steps = self.steps(policy)
+        """The bundle's default, or the fewest that are no rung where `policy` lacks it."""
+        steps = sorted(self._policy(policy).schedules)
         return self.default_steps if self.default_steps in steps else steps[0]
 
     def schedule(self, policy: str, *, steps: int) -> Schedule:
         """How `policy` denoises in `steps` steps."""
-        schedules = self._policy(policy).schedules
+        found = self._policy(policy)
+        schedules = {**found.rungs, **found.schedules}
         if steps not in schedules:
             offered = ", ".join(map(str, sorted(schedules)))
             raise InputError(
@@ -232,7 +240,12 @@ def _policy(reader: JsonReader, name: str, profiles: Mapping[str, Profile]) -> D
         window = Window(anchor=profile.anchor, context=profile.context, chunk=chunk, steps=steps)
         schedules[steps] = _schedule(lists, key, name, window)
         _check_layout(lists.where, name, window, profile)
-    return DiffusionPolicy(profile, schedules)
+    best = schedules[max(schedules)]
+    if "rungs" in reader.value:
+        rungs = read_rungs(reader, name, best)
+    else:
+        rungs = derived_rungs(name, schedules)
+    return DiffusionPolicy(profile, schedules, rungs)
 
 
 def _schedule(lists: JsonReader, key: str, policy: str, window: Window) -> Schedule:
@@ -255,7 +268,7 @@ def _check_layout(where: str, policy: str, window: Window, profile: Profile) -> 
             f"{where}: parity's windows share frame 0, its profile has no anchor; give the "
             "profile an 'overlap' and export the bundle again"
         )
-    flight = window.chunk * (window.steps if policy == "diagonal" else 1)
+    flight = flight_of(policy, window)
     slots = window.anchor + window.context + flight
     if slots != profile.frames:
         raise BundleError(

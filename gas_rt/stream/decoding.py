@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
@@ -119,16 +118,10 @@ class WindowDecodeStage:
         pictures = [_picture(decoded[self._made - first + k], job) for k, job in enumerate(done)]
         self._made = end
         elapsed_ns = (time.monotonic_ns() - start) // max(len(done), 1)
-        for job, picture in zip(done, pictures, strict=True):
-            yield job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)
+        for place, (job, picture) in enumerate(zip(done, pictures, strict=True)):
+            made = job.after(self.name, picture, elapsed_ns=elapsed_ns, began_ns=start)
+            yield made.in_burst(place)
             start += elapsed_ns
-
-
-def field_picture(job: Job) -> Picture:
-    """The field's picture of a job that was conditioned, at its request's size."""
-    conditioning = job.payload
-    assert isinstance(conditioning, Conditioning)
-    return _picture(None, replace(job, payload=Denoised(None, conditioning)))
 
 
 def _picture(decoded: F32 | None, job: Job) -> Picture:
@@ -138,7 +131,16 @@ def _picture(decoded: F32 | None, job: Job) -> Picture:
         rgb = as_bytes(np.ascontiguousarray((decoded.transpose(1, 2, 0) + 1) / 2))
         alpha = joined_alpha(rgb, field.alpha)
         np.minimum(rgb, alpha[..., None], out=rgb)
-        return _placed(Picture(rgb, alpha, "full"), job)
+        return _placed(Picture(rgb, alpha, job.payload.level), job)
+    return _placed(Picture(field.rgb, field.alpha, "field"), job)
+
+
+def field_picture(job: Job) -> Picture | None:
+    """The field of a job that has been conditioned, at its request's size; None before that."""
+    payload = job.payload
+    field = payload.conditioning if isinstance(payload, Denoised) else payload
+    if not isinstance(field, Conditioning):
+        return None
     return _placed(Picture(field.rgb, field.alpha, "field"), job)
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from gas_rt.core import F32, Request, Task
-from gas_rt.diffusion import Call, FrameSpec, WindowPolicy
+from gas_rt.core import F32, Level, Request, Task
+from gas_rt.diffusion import Call, FrameSpec, Schedule, WindowPolicy
 from gas_rt.engine import Graph
 from gas_rt.stream.conditioning import Conditioning
+from gas_rt.stream.ladder import RungSource
 from gas_rt.stream.stages import Job
+from gas_rt.stream.turns import Turns
 
-__all__ = ["DenoiseStage", "Denoised", "WindowDenoiser"]
+__all__ = ["DenoiseStage", "Denoised", "Steps", "WindowDenoiser"]
 
 log = logging.getLogger("gas_rt")
 
@@ -26,12 +29,36 @@ class Denoised:
 
     Attributes
     ----------
-    latent : [C, h, w] as generated; None if the denoiser failed on it.
+    latent : [C, h, w] as generated; None if the denoiser failed on it, or was left out.
     conditioning : its own.
+    level : whether it had the steps that were asked for.
     """
 
     latent: F32 | None
     conditioning: Conditioning
+    level: Level = "full"
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How frames are denoised: by the steps they ask for, and by those of the ladder's rungs.
+
+    Attributes
+    ----------
+    usual : steps of requests that don't say theirs.
+    schedules : by number of steps.
+    rungs : numbers of steps, the usual ones first.
+    """
+
+    usual: int
+    schedules: Mapping[int, Schedule]
+    rungs: tuple[int, ...]
+
+    def of(self, request: Request, rung: int) -> tuple[Schedule, Level]:
+        """The schedule of a request on a rung above the field, and what its frame is called."""
+        asked = self.usual if request.steps is None else request.steps
+        steps = asked if rung == 0 else min(asked, self.rungs[rung])
+        return self.schedules[steps], "full" if steps == asked else "fewer_steps"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +121,9 @@ class DenoiseStage:
 
     `pinned` holds the conditions [C0, h, w] of frames that are no request's, by handle: the
     anchor's. `guidance_of` says how strongly a request of a task is guided; `task` is that of
-    requests that don't say theirs.
+    requests that don't say theirs. `steps` None keeps the policy's schedule; `ladder` says by
+    which of its rungs each job is made. On the lowest the policy is left alone and jobs go on as
+    the field's pictures, after all that it held. `turns` says when the denoiser is free for it.
     """
 
     name = "denoise"
@@ -108,8 +137,17 @@ class DenoiseStage:
         guidance_of: Callable[[Task, Request], float],
         task: Task,
         seed: int,
+        steps: Steps | None = None,
+        ladder: RungSource | None = None,
+        turns: Turns | None = None,
+        clock: Callable[[], int] | None = None,
     ) -> None:
         self.restarts = 0
+        self._steps = steps
+        self._ladder = ladder
+        self._turns = turns
+        self._clock = time.monotonic_ns if clock is None else clock
+        self._levels: dict[int, Level] = {}
         self._policy = policy
         self._denoiser = denoiser
         self._guidance_of = guidance_of
@@ -124,6 +162,15 @@ class DenoiseStage:
         """The jobs that are clean now, with a `Denoised`."""
         conditioning = job.payload
         assert isinstance(conditioning, Conditioning)
+        rung = self._rung(job)
+        if self._ladder is not None and rung == self._ladder.field:
+            yield from self._let_go()
+            yield replace(job, payload=Denoised(None, conditioning)).in_burst(0)
+            return
+        level: Level = "full"
+        if self._steps is not None:
+            schedule, level = self._steps.of(job.request, rung)
+            self._policy.change_schedule(schedule)
         task = job.request.task or self._task
         frame = FrameSpec(
             index=job.index,
@@ -135,7 +182,22 @@ class DenoiseStage:
         self._policy.admit(frame)
         self._conditions[job.index] = conditioning.condition
         self._jobs[job.index], self._spent[job.index] = job, StepTimes()
+        self._levels[job.index] = level
         yield from self._run()
+
+    def _rung(self, job: Job) -> int:
+        if self._ladder is None:
+            return 0
+        return self._ladder.next_rung(
+            index=job.index, pushed_ns=job.pushed_ns, now_ns=self._clock()
+        )
+
+    def _let_go(self) -> Iterator[Job]:
+        """Give back all that the policy holds, undenoised, and begin a new window."""
+        lost = self._policy.reset()
+        self._conditions = dict(self._pinned)
+        for place, frame in enumerate(lost):
+            yield self._left(frame.index, None).in_burst(place)
 
     def finish(self) -> Iterator[Job | None]:
         """What the policy still holds."""
@@ -149,23 +211,30 @@ class DenoiseStage:
         self._conditions = dict(self._pinned)
         self._jobs.clear()
         self._spent.clear()
+        self._levels.clear()
 
     def close(self) -> None:
-        """Let go of the frames."""
+        """Let go of the frames and of the turns."""
         self.reset()
+        if self._turns is not None:
+            self._turns.leave(self)
 
     def _run(self) -> Iterator[Job | None]:
         while (call := self._policy.next_call()) is not None:
+            asked_ns = self._clock()
             yield None
-            start = time.monotonic_ns()
             condition = np.stack([self._conditions[handle] for handle in call.handles])
-            x_next, x0 = self._denoiser(call, condition)
-            self._share(call, start, time.monotonic_ns())
+            with nullcontext() if self._turns is None else self._turns.turn(self):
+                start = self._clock()
+                x_next, x0 = self._denoiser(call, condition)
+                self._share(call, start, self._clock())
+            if self._ladder is not None:
+                self._ladder.call(max(0, self._clock() - asked_ns))
             if not (np.isfinite(x_next).all() and np.isfinite(x0).all()):
                 yield from self._fall_back(call)
                 return
-            for final in self._policy.complete(call, x_next, x0):
-                yield self._left(final.frame.index, final.latent)
+            for place, final in enumerate(self._policy.complete(call, x_next, x0)):
+                yield self._left(final.frame.index, final.latent).in_burst(place)
             readable = {frame.handle for frame in self._policy.readable} | self._pinned.keys()
             self._conditions = {h: c for h, c in self._conditions.items() if h in readable}
 
@@ -187,7 +256,7 @@ class DenoiseStage:
 
     def _left(self, index: int, latent: F32 | None) -> Job:
         job, spent = self._jobs.pop(index), self._spent.pop(index)
-        done = Denoised(latent, job.payload)
+        done = Denoised(latent, job.payload, self._levels.pop(index))
         for step, elapsed_ns in enumerate(spent.steps_ns, start=1):
             job = job.after(f"{self.name} {step}", done, elapsed_ns=round(elapsed_ns))
         return replace(job, payload=done)
@@ -200,7 +269,4 @@ class DenoiseStage:
                 "starts anew (said once; run with precision 'fp32' if it goes on)",
                 call.number,
             )
-        lost = self._policy.reset()
-        self._conditions = dict(self._pinned)
-        for frame in lost:
-            yield self._left(frame.index, None)
+        yield from self._let_go()

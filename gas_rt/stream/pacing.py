@@ -25,12 +25,19 @@ class Pacer:
 
     def wait_ns(self, now_ns: int) -> int:
         """How long to wait before the next start; 0 if it is due."""
-        return 0 if self.next_ns is None else max(0, self.next_ns - now_ns)
+        early_ns = 0 if self.next_ns is None else self.next_ns - now_ns
+        # Further ahead than a period is what only a clock that went back makes of it.
+        return early_ns if 0 < early_ns <= self.period_ns else 0
+
+    def is_behind(self, now_ns: int) -> bool:
+        """Whether a start now would be too late to be caught up with."""
+        late_ns = 0 if self.next_ns is None else now_ns - self.next_ns
+        return late_ns > REANCHOR_PERIODS * self.period_ns
 
     def start(self, now_ns: int) -> int:
         """Record a start at or after its due time; returns the tick it belongs to."""
         tick = now_ns if self.next_ns is None else self.next_ns
-        if now_ns - tick > REANCHOR_PERIODS * self.period_ns:
+        if not -self.period_ns < now_ns - tick <= REANCHOR_PERIODS * self.period_ns:
             tick = now_ns
         self.next_ns = tick + self.period_ns
         return tick

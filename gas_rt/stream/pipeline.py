@@ -11,40 +11,25 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from gas_rt.core import Frame, OnLate, Request
+from gas_rt.core import Frame, Request
 from gas_rt.errors import SessionError
+from gas_rt.stream.lanes import Lanes
 from gas_rt.stream.pacing import Pacer
+from gas_rt.stream.plans import Lateness, QueuePlan, promised_age_ns
 from gas_rt.stream.queues import BoundedQueue, DropReason, Ledger
+from gas_rt.stream.showing import Showing
 from gas_rt.stream.slots import FramePool
-from gas_rt.stream.stages import Chain, Job, Made, Stage
+from gas_rt.stream.stages import Job, Made, Stage
 from gas_rt.stream.tracing import Tracer
 from gas_rt.stream.watching import Watcher
 
-__all__ = ["QUEUE_PLANS", "Pipeline", "QueuePlan"]
+__all__ = ["Pipeline"]
 
 Clock = Callable[[], int]
 
 
-@dataclass(frozen=True)
-class QueuePlan:
-    """Capacities of a session's queues, and what happens to a pose or frame when one is full."""
-
-    poses: int
-    frames: int
-    drop_oldest: bool
-    paced: bool = False
-
-
-# freshest: one slot each, so nothing older than the newest waits. lossless: four, enough to ride
-# out a scheduling hiccup, and 4 frames of added age at most. paced: as freshest, but one frame
-# may wait for its presentation time while the next is made.
-QUEUE_PLANS: dict[OnLate, QueuePlan] = {
-    "freshest": QueuePlan(poses=1, frames=1, drop_oldest=True),
-    "lossless": QueuePlan(poses=4, frames=4, drop_oldest=False),
-    "paced": QueuePlan(poses=1, frames=2, drop_oldest=True, paced=True),
-}
 HANDOFF = 1  # results waiting between two stages: more would only add age
 
 
@@ -53,12 +38,14 @@ class Pipeline:
 
     Parameters
     ----------
-    stages : in order; the last one's jobs carry a `Picture`.
+    stages : in order, each run on a thread of its own; the last one's jobs carry a `Picture`.
     plan : capacities and drop rule.
     period_ns : one frame at the session's rate.
-    pipelined : False runs all stages on one thread, to measure what overlap brings.
+    lateness : None waits for every frame, however late.
+    max_age_ns : poses this old are not begun, frames this old not handed out.
     clock : monotonic nanoseconds.
     watchers : are told what happens; a `Tracer` among them is told by the stages too.
+    threaded : False starts no threads: a test pulls jobs and puts what is made of them.
     """
 
     def __init__(
@@ -67,33 +54,55 @@ class Pipeline:
         *,
         plan: QueuePlan,
         period_ns: int,
-        pipelined: bool = True,
+        lateness: Lateness | None = None,
+        max_age_ns: int | None = None,
         clock: Clock = time.monotonic_ns,
         watchers: Iterable[Watcher] = (),
+        threaded: bool = True,
     ) -> None:
         self.ledger = Ledger()
         self.pool = FramePool()
         self._watchers = tuple(watchers)
         self._tracer = next((w for w in self._watchers if isinstance(w, Tracer)), None)
         self.error: SessionError | None = None
+        self.version = 0  # counts changes, for whoever waits for the next
         self._clock = clock
-        self._stages: list[Stage] = list(stages) if pipelined else [Chain(stages)]
-        self._pacer = Pacer(period_ns) if plan.paced else None
+        self._plan = plan
+        self._period_ns = period_ns
+        self._late = lateness
+        self._max_age_ns = max_age_ns
+        self._lanes = Lanes(stages, failed=self.fail)
+        self._showing = Showing(plan, period_ns=period_ns, lateness=lateness)
+        count = len(stages)
+        self._pacer = Pacer(period_ns) if plan.paced and not plan.ticked else None
         self._generation = 0
         self._finishing = False
-        self._ended = [False] * len(self._stages)
         self._closing = False
+        self._ended = [False] * count
+        self._working = [False] * count
+        self._busy_since_ns: int | None = None
+        self._idle_since_ns: int | None = None
+        self._last_request: Request | None = None
+        self._fed_ns: int | None = None
         self._changed = threading.Condition()
         self._listeners: list[Callable[[], None]] = []
+        gate = 0 if lateness is None else lateness.gate
         self._queues: list[BoundedQueue[Job]] = [
             BoundedQueue(plan.poses, drop_oldest=plan.drop_oldest),
-            *(BoundedQueue(HANDOFF, drop_oldest=False) for _ in self._stages[1:]),
-            BoundedQueue(plan.frames, drop_oldest=plan.drop_oldest),
+            *(
+                BoundedQueue(max(HANDOFF, plan.burst), drop_oldest=True)
+                if k == gate
+                else BoundedQueue(HANDOFF, drop_oldest=False)
+                for k in range(1, count)
+            ),
+            self._showing.frames,
         ]
+        self._queue_names = (*(stage.name for stage in stages), "frames")
         self._ready_ns: dict[int, int] = {}
         self._threads = [
             threading.Thread(target=self._work, args=(k,), name=f"gas-rt-{stage.name}", daemon=True)
-            for k, stage in enumerate(self._stages)
+            for k, stage in enumerate(stages)
+            if threaded
         ]
         for thread in self._threads:
             thread.start()
@@ -108,9 +117,7 @@ class Pipeline:
     def offer(self, request: Request, *, captured_ns: int | None) -> bool:
         """Hand a request to the first stage; False if the pose queue is full and lossless."""
         with self._changed:
-            self._require_open()
-            if self._finishing:
-                raise SessionError("push: the session was told to finish(); open another session")
+            self._require_accepting()
             now = self._clock()
             poses = self._queues[0]
             if not poses.has_room:
@@ -124,10 +131,14 @@ class Pipeline:
                 request=request,
                 captured_ns=now if captured_ns is None else captured_ns,
                 pushed_ns=now,
+                not_before_ns=now + self._period_ns if self._plan.paced else 0,
+                segment=self._lanes.newest,
                 at_ns=now,
                 tracer=self._tracer,
                 pool=self.pool,
             )
+            self._last_request = request
+            self._wake(now)
             displaced = poses.offer(job).displaced
             for watcher in self._watchers:
                 watcher.pushed(job, begin_ns=now, end_ns=self._clock())
@@ -137,30 +148,56 @@ class Pipeline:
             return True
 
     def take(self) -> tuple[Frame | None, int | None]:
-        """The next frame if one is due; else None and, if one waits for its time, how long (ns)."""
+        """The next frame if one is due; else None and, if time alone brings one, how long (ns)."""
         with self._changed:
             self._require_open()
-            frames = self._queues[-1]
+            now = self._clock()
+            frames = self._showing.frames
+            while (job := frames.peek()) is not None and self._is_old(job, now):
+                frames.take()
+                self._drop(job, "old_frame")
+                self._notify()
+            for skipped in self._showing.skipped(now):
+                self._drop(skipped, "unpolled_frame")
             job = frames.peek()
             if job is None:
-                return None, None
-            now = self._clock()
-            early_ns = job.not_before_ns - now
+                return self._stand_in(now)
+            early_ns = self._showing.early_ns(job, now)
             if early_ns > 0:
                 return None, early_ns
             frames.take()
-            self.ledger.deliver()
-            frame = job.frame(self._ready_ns.pop(job.index))
+            return self._hand_out(job, now, ready_ns=self._ready_ns[job.index]), None
+
+    def cut(self, stages: Sequence[Stage]) -> int:
+        """Let `stages` make what is offered from now on; the index of the first such frame.
+
+        Poses before keep their stages, each of which is closed when its last frame has left it.
+        """
+        with self._changed:
+            self._require_accepting()
+            self._lanes.add(stages)
             for watcher in self._watchers:
-                watcher.delivered(frame, begin_ns=now, end_ns=self._clock())
-            self._notify()
-            return frame, None
+                watcher.cut(self.ledger.accepted, now_ns=self._clock())
+            return self.ledger.accepted
+
+    def require_accepting(self) -> None:
+        """Raise unless a request may be offered."""
+        with self._changed:
+            self._require_accepting()
 
     @property
     def drained(self) -> bool:
         """Whether no further frame will come: told to finish and nothing in flight, or closed."""
         with self._changed:
             return self._closing or (self._finishing and self.ledger.in_flight == 0)
+
+    @property
+    def promised_age_ms(self) -> float | None:
+        """See `promised_age_ns`; None without a ladder."""
+        if self._late is None:
+            return None
+        ladder = self._late.ladder
+        return promised_age_ns(self._plan, flight=ladder.flight, late_ns=ladder.late_ns) / 1e6
 
     @property
     def has_frame(self) -> bool:
@@ -194,6 +231,9 @@ class Pipeline:
             self._flush("reset")
             if self._pacer is not None:
                 self._pacer.reset()
+            self._showing.reset()
+            if self._busy_since_ns is not None:
+                self._busy_since_ns = self._clock()  # a new stream's first frame is not late yet
             self._notify()
 
     def close(self) -> None:
@@ -235,93 +275,215 @@ class Pipeline:
     # ---- the workers ---------------------------------------------------------------------
 
     def _work(self, k: int) -> None:
-        stage = self._stages[k]
-        generation = 0
         doing = "starting"
         try:
             while (job := self._next_job(k)) is not None:
                 doing = f"frame {job.index}"
-                if job.generation != generation:
-                    generation = job.generation
-                    stage.reset()
-                self._hand_on(k, stage.process(job), generation=generation)
+                self._hand_on(k, self._lanes.made(k, job), generation=job.generation)
             doing = "the end of the stream"
-            self._finish(k, generation)
+            self._finish(k)
         except BaseException as error:  # whatever it is, the session must end, not hang
-            self._fail(f"stage {stage.name!r} failed on {doing}", error)
+            self.fail(f"stage {self._lanes.stage(k).name!r} failed on {doing}", error)
         finally:
-            try:
-                stage.close()
-            except BaseException as error:
-                self._fail(f"stage {stage.name!r} failed to close", error)
+            self._lanes.close(k)
 
-    def _finish(self, k: int, generation: int) -> None:
+    def _finish(self, k: int) -> None:
         """Let stage `k` hand on what it holds back; then none of its jobs will come."""
         with self._changed:
             current, closing = self._generation, self._closing
+            self._working[k] = True
         if closing:
             return
-        if current != generation:  # what it holds back was dropped by a reset
-            self._stages[k].reset()
-        self._hand_on(k, self._stages[k].finish(), generation=current)
+        self._hand_on(k, self._lanes.finish(k, current), generation=current)
         with self._changed:
-            self._ended[k] = True
+            self._ended[k], self._working[k] = True, False
             self._notify()
 
     def _next_job(self, k: int) -> Job | None:
-        """Wait for a job, room behind the stage, and in a paced session the tick.
-
-        None once no job will come: the stages before have ended, or the session closes.
-        """
-        source, target = self._queues[k], self._queues[k + 1]
+        """Wait for a job; None once none will come: the stages before ended, or it closes."""
         with self._changed:
             while not self._closing:
-                if not len(source) and (self._ended[k - 1] if k else self._finishing):
+                job, wait_ns = self.pull(k)
+                if job is not None:
+                    return job
+                if not len(self._queues[k]) and (self._ended[k - 1] if k else self._finishing):
                     return None
-                if len(source) and target.has_room:
-                    pacer = self._pacer if k == 0 else None
-                    wait_ns = pacer.wait_ns(self._clock()) if pacer else 0
-                    if not wait_ns:
-                        job = source.take()
-                        assert job is not None
-                        job = self._entered(job, k)
-                        if pacer:
-                            tick_ns = pacer.start(self._clock())
-                            job = job.due(tick_ns + pacer.period_ns)
-                        self._notify()
-                        return job
-                    self._changed.wait(wait_ns / 1e9)
-                else:
-                    self._changed.wait()
+                self._changed.wait(None if wait_ns is None else wait_ns / 1e9)
         return None
 
+    def pull(self, k: int) -> tuple[Job | None, int | None]:
+        """Under the lock: a job that stage `k` may begin now, or how long (ns) until it may."""
+        source, now = self._queues[k], self._clock()
+        self._working[k] = False
+        while (job := source.peek()) is not None:
+            if k == 0 and self._is_old(job, now):
+                self._drop(job, "old_pose")
+            elif k == 0 or self._late is None or job.pause or self.ledger.is_open(job.index):
+                break
+            else:
+                self._leave_out(job)
+            source.take()  # dropped just now, or its field was shown already
+            self._notify()
+        if job is None:
+            return self._pause(k, now)
+        wait_ns = self._wait_ns(k, now)
+        if wait_ns is None or wait_ns > 0:
+            return None, wait_ns
+        source.take()
+        job = self._entered(job, k)
+        if self._feeds_gate(k):
+            self._fed_ns = now
+        if k == 0 and self._pacer is not None:
+            job = job.due(self._pacer.start(now) + self._pacer.period_ns)
+        self._working[k] = True
+        self._notify()
+        return job, None
+
+    def _wait_ns(self, k: int, now: int) -> int | None:
+        """How long until stage `k` may begin a job that waits; None: until something changes."""
+        target = self._queues[k + 1]
+        if not target.has_room:
+            return None
+        wait_ns = self._pacer.wait_ns(now) if k == 0 and self._pacer is not None else 0
+        if self._feeds_gate(k) and len(target) >= HANDOFF and self._fed_ns is not None:
+            # The gate is behind: prepare poses at the stream's rate, not as fast as they come.
+            wait_ns = max(wait_ns, min(self._fed_ns - now, 0) + self._period_ns)
+        return wait_ns
+
+    def _pause(self, k: int, now: int) -> tuple[Job | None, int | None]:
+        """What stage `k` does while there is no job for it: after a while, end the window."""
+        if any(self._working) or any(len(queue) for queue in self._queues[:-1]):
+            return None, None
+        if self._idle_since_ns is None:
+            self._idle_since_ns = now
+            self._notify()  # to the first stage, which looks how long to wait
+        late = self._late
+        if late is None:
+            self._busy_since_ns = None
+            return None, None
+        if not late.ladder.gathers:
+            self._busy_since_ns = None
+        if k or not self.ledger.in_flight:
+            return None, None
+        left_ns = min(self._idle_since_ns, now) + round(late.ladder.config.pause_s * 1e9) - now
+        if left_ns > 0:
+            return None, left_ns
+        self._wake(now)
+        self._working[0] = True
+        assert self._last_request is not None
+        job = Job(-1, self._generation, self._last_request, now, now, pause=True)
+        return self._entered(replace(job, segment=self._lanes.segment(0)), 0), None
+
+    def _wake(self, now: int) -> None:
+        """There is work from now on."""
+        self._idle_since_ns = None
+        if self._busy_since_ns is None:
+            self._busy_since_ns = now
+
+    def _feeds_gate(self, k: int) -> bool:
+        return self._late is not None and k + 1 == self._late.gate
+
     def _hand_on(self, k: int, jobs: Made, *, generation: int) -> None:
-        last = k == len(self._stages) - 1
+        target = self._queues[k + 1]
+
+        def may_go_on() -> bool:
+            return self._closing or target.has_room or generation != self._generation
+
         for job in jobs:
             with self._changed:
+                if job is not None:
+                    job = job.left(self._clock())
+                    self._changed.wait_for(may_go_on)
                 if self._closing or generation != self._generation:
                     return  # counted as dropped when the flush happened
-                if job is None:
-                    continue
-                job = job.left(self._clock())
-                target = self._queues[k + 1]
-                self._changed.wait_for(
-                    lambda queue=target: (  # type: ignore[misc]
-                        self._closing or queue.has_room or generation != self._generation
-                    )
-                )
-                if self._closing or generation != self._generation:
-                    return
-                if last:
-                    now = self._ready_ns[job.index] = self._clock()
-                    job = job.waited("handoff", (now - job.at_ns) / 1e6, now)
-                displaced = target.offer(job).displaced
-                if displaced is not None:
-                    self._ready_ns.pop(displaced.index, None)
-                    self._drop(displaced, "unpolled_frame")
-                self._notify()
+                if job is not None:
+                    self.put(k + 1, job)
 
-    def _fail(self, what: str, error: BaseException) -> None:
+    # ---- under the lock --------------------------------------------------------------------
+
+    def put(self, k: int, job: Job) -> None:
+        """Into queue `k`, which has room: in front of stage `k`, or that of the frames."""
+        if k == len(self._queues) - 1:
+            self._put_frame(job)
+        else:
+            if self._late is not None and self.ledger.is_open(job.index):
+                self._late.standby.fed(job)
+            queue = self._queues[k]
+            if queue.drop_oldest:
+                # As many poses wait for the gate as it takes at once.
+                assert self._late is not None
+                while len(queue) >= self._late.ladder.burst and (old := queue.take()) is not None:
+                    self._drop(old, "stale_pose")
+            queue.offer(job)
+        self._notify()
+
+    def _put_frame(self, job: Job) -> None:
+        if not self.ledger.is_open(job.index):
+            return  # something else was shown in its place
+        now = self._clock()
+        self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
+        self._ready_ns[job.index] = now
+        job = job.waited("handoff", (now - job.at_ns) / 1e6, now)
+        for displaced in self._showing.put(job):
+            self._drop(displaced, "unpolled_frame")
+
+    def _is_old(self, job: Job, now: int) -> bool:
+        return self._max_age_ns is not None and now - job.captured_ns > self._max_age_ns
+
+    def _stand_in(self, now: int) -> tuple[Frame | None, int | None]:
+        """What is shown while the next frame is late, or how long until it is."""
+        since = self._busy_since_ns
+        if not self.ledger.in_flight:
+            return None, None
+        job, is_new, wait_ns = self._showing.instead(now, busy_since_ns=since)
+        if job is None:
+            return None, wait_ns or None
+        if is_new:
+            self._showing.note_ready(now, busy_since_ns=since)
+        job = job.waited("late" if is_new else "held", (now - job.at_ns) / 1e6, now)
+        return self._hand_out(job, now, ready_ns=now, counts=is_new), None
+
+    def _hand_out(self, job: Job, now: int, *, ready_ns: int, counts: bool = True) -> Frame:
+        """The frame of `job`; one that `counts` is not the repetition of another."""
+        if counts:
+            self.ledger.deliver(job.index)
+            self._ready_ns.pop(job.index, None)
+        self._showing.handed(job, now)
+        frame = job.frame(ready_ns)
+        for watcher in self._watchers:
+            watcher.delivered(frame, begin_ns=now, end_ns=self._clock())
+        self._notify()
+        return frame
+
+    def _entered(self, job: Job, k: int) -> Job:
+        """`job` as stage `k` takes it."""
+        now = self._clock()
+        if job.pause:
+            gate = 0 if self._late is None else self._late.gate
+            for watcher in self._watchers if k == gate else ():
+                watcher.paused(now_ns=now)
+            return job
+        for watcher in self._watchers:
+            watcher.entered(job, k, now_ns=now)
+        return job.entered("handoff" if k else "queue", now)
+
+    def _leave_out(self, job: Job) -> None:
+        """The stages that `job` has not come to never see it; its pose was counted before."""
+        for watcher in self._watchers if not job.pause else ():
+            watcher.left_out(job)
+
+    def _drop(self, job: Job, reason: DropReason) -> None:
+        if self.ledger.drop(job.index, reason):
+            for watcher in self._watchers:
+                watcher.dropped(job, reason, now_ns=self._clock())
+        else:
+            self._leave_out(job)
+        self._ready_ns.pop(job.index, None)
+        if self._late is not None:
+            self._late.standby.gone(job.index)
+
+    def fail(self, what: str, error: BaseException) -> None:
+        """End the pipeline with one error; later ones change nothing."""
         with self._changed:
             if self.error is None and not self._closing:
                 self.error = SessionError(
@@ -333,40 +495,34 @@ class Pipeline:
             self._flush("failed")
             self._notify()
 
-    # ---- under the lock --------------------------------------------------------------------
-
     def _require_open(self) -> None:
         self.raise_error()
         if self._closing:
             raise SessionError("the session is closed; open another with model.session()")
 
-    def _entered(self, job: Job, k: int) -> Job:
-        """`job` as stage `k` takes it."""
-        now = self._clock()
-        for watcher in self._watchers:
-            watcher.entered(job, k, now_ns=now)
-        return job.entered("handoff" if k else "queue", now)
-
-    def _drop(self, job: Job, reason: DropReason) -> None:
-        self.ledger.drop(reason)
-        for watcher in self._watchers:
-            watcher.dropped(job, reason, now_ns=self._clock())
+    def _require_accepting(self) -> None:
+        self._require_open()
+        if self._finishing:
+            raise SessionError("push: the session was told to finish(); open another session")
 
     def _flush(self, reason: DropReason) -> None:
         # Everything accepted and not delivered is lost here, also what a stage is working on or
         # holding back: such a job's generation is then out of date and it vanishes uncounted.
         lost = self.ledger.in_flight
-        self.ledger.drop(reason, count=lost)
+        self.ledger.drop_all(reason)
         for watcher in self._watchers:
             watcher.flushed(reason, lost, now_ns=self._clock())
         for queue in self._queues:
             queue.remove(lambda _: True)
         self._ready_ns.clear()
+        if self._late is not None:
+            self._late.standby.reset()
+            self._late.ladder.reset()
 
     def _notify(self) -> None:
+        self.version += 1
         if self._watchers:
-            names = (*(stage.name for stage in self._stages), "frames")
-            lengths = {name: len(q) for name, q in zip(names, self._queues, strict=True)}
+            lengths = {n: len(q) for n, q in zip(self._queue_names, self._queues, strict=True)}
             for watcher in self._watchers:
                 watcher.queued(lengths, now_ns=self._clock())
         self._changed.notify_all()

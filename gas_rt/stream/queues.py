@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
 __all__ = ["BoundedQueue", "DropReason", "Ledger", "Offer"]
 
 T = TypeVar("T")
 
-DropReason = Literal["stale_pose", "unpolled_frame", "reset", "closed", "failed"]
+# stale_pose: a newer one came before it was begun. old_pose, old_frame: older than `max_age_ms`
+# when it was to be begun, or to be handed out. unpolled_frame: a newer frame came before it was
+# taken.
+DropReason = Literal[
+    "stale_pose", "old_pose", "unpolled_frame", "old_frame", "reset", "closed", "failed"
+]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,10 @@ class BoundedQueue(Generic[T]):
         """The oldest item, left in place."""
         return self._items[0] if self._items else None
 
+    def newest(self) -> T | None:
+        """The item that was put in last."""
+        return self._items[-1] if self._items else None
+
     def take(self) -> T | None:
         """The oldest item, or None."""
         return self._items.popleft() if self._items else None
@@ -67,14 +76,17 @@ class BoundedQueue(Generic[T]):
         return removed
 
 
-@dataclass
 class Ledger:
-    """Where every accepted pose went: ``accepted = delivered + dropped + in flight``."""
+    """Where every accepted pose went: ``accepted = delivered + dropped + in flight``, always.
 
-    accepted: int = 0
-    refused: int = 0
-    delivered: int = 0
-    dropped: Counter[DropReason] = field(default_factory=Counter)
+    Poses are counted out by their index, each once: a frame that is made after something else was
+    shown in its place, or after a reset, finds its pose gone.
+    """
+
+    def __init__(self) -> None:
+        self.accepted = self.refused = self.delivered = 0
+        self.dropped: Counter[DropReason] = Counter()
+        self._open: set[int] = set()
 
     @property
     def dropped_total(self) -> int:
@@ -84,20 +96,34 @@ class Ledger:
     @property
     def in_flight(self) -> int:
         """Accepted poses that are still in a queue or a stage."""
-        return self.accepted - self.delivered - self.dropped_total
+        return len(self._open)
 
     def accept(self) -> int:
         """Count one accepted pose; its number in the stream, from 0."""
         self.accepted += 1
+        self._open.add(self.accepted - 1)
         return self.accepted - 1
 
-    def drop(self, reason: DropReason, *, count: int = 1) -> None:
-        """Count `count` accepted poses that will not be delivered."""
-        if count:
-            self.dropped[reason] += count
-        assert self.in_flight >= 0, "more poses left the session than entered it"
+    def is_open(self, index: int) -> bool:
+        """Whether the pose is in flight."""
+        return index in self._open
 
-    def deliver(self) -> None:
+    def drop(self, index: int, reason: DropReason) -> bool:
+        """Count a pose that will not be delivered; False if it was counted out before."""
+        if index not in self._open:
+            return False
+        self._open.remove(index)
+        self.dropped[reason] += 1
+        return True
+
+    def drop_all(self, reason: DropReason) -> None:
+        """Count out everything in flight."""
+        if self._open:
+            self.dropped[reason] += len(self._open)
+            self._open.clear()
+
+    def deliver(self, index: int) -> None:
         """Count one delivered frame."""
+        assert index in self._open, "more poses left the session than entered it"
+        self._open.remove(index)
         self.delivered += 1
-        assert self.in_flight >= 0, "more poses left the session than entered it"

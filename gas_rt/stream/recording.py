@@ -1,8 +1,8 @@
 """A recording: what was decided in a session, from which its frames can be made again.
 
-It holds which pose, camera and task entered which tick, on which rung of the ladder, and what was
-shown of it; no time of arrival. One safetensors file, all of whose claims are checked before a
-tensor is read.
+It holds which pose, camera, task and steps entered the stages, how far each came and on which rung
+of the ladder, where a window ended, and what was shown; no time of arrival. One safetensors file,
+all of whose claims are checked before a tensor is read.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ FRAMES_MAX = 100_000
 DIGEST_BYTES = 16
 FPS_MAX = 1000.0  # of a session
 LEVELS: tuple[Level, ...] = get_args(Level)
+# How far a pose comes: its field is rendered, it is denoised, and it is decoded.
+FIELD_ONLY, DENOISED, DECODED = range(3)
+STEPS_MAX = 1000
 TASKS: tuple[Task | None, ...] = (None, *get_args(Task))
 # Shapes by the counts they share: n admitted, m shown, c cameras.
 TENSORS: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "admitted.index": ("I32", ("n",)),
     "admitted.generation": ("I32", ("n",)),
     "admitted.rung": ("I32", ("n",)),
+    "admitted.reached": ("U8", ("n",)),
+    "admitted.fresh": ("U8", ("n",)),
+    "admitted.steps": ("I32", ("n",)),
     "admitted.task": ("U8", ("n",)),
     "admitted.camera": ("I32", ("n",)),
     "admitted.rotations": ("F32", ("n", JOINT_COUNT, 3)),
@@ -72,6 +78,8 @@ class SessionMark:
     task: Task
     noise_period: int | None
     mode: str
+    half_field: bool
+    skip_below_rad: float
     fps: float
     threads: int
     backend: str
@@ -86,6 +94,8 @@ class SessionMark:
         run: DiffusionRun,
         *,
         mode: str,
+        half_field: bool,
+        skip_below_rad: float,
         fps: float,
         threads: int,
         backend: BackendReport,
@@ -100,6 +110,8 @@ class SessionMark:
             task=run.task,
             noise_period=run.noise_period,
             mode=mode,
+            half_field=half_field,
+            skip_below_rad=skip_below_rad,
             fps=fps,
             threads=threads,
             backend=backend.actual,
@@ -128,12 +140,18 @@ class Admitted:
     index : its number in the stream, which its noise is made from.
     generation : resets of the session before it.
     rung : of the ladder it was made on; 0 is what the session asked for.
+    request : without its times.
+    reached : how far it came: its field was rendered (0), it was denoised (1), and decoded (2).
+        In a session with a ladder, what was shown or dropped before goes no further.
+    fresh : whether a pause of the poses ended the window before it.
     """
 
     index: int
     generation: int
     rung: int
     request: Request
+    reached: int = DECODED
+    fresh: bool = False
 
 
 @dataclass(frozen=True)
@@ -204,6 +222,9 @@ class Recording:
             "admitted.index": [row.index for row in rows],
             "admitted.generation": [row.generation for row in rows],
             "admitted.rung": [row.rung for row in rows],
+            "admitted.reached": [row.reached for row in rows],
+            "admitted.fresh": [row.fresh for row in rows],
+            "admitted.steps": [row.request.steps or 0 for row in rows],
             "admitted.task": [TASKS.index(row.request.task) for row in rows],
             "admitted.camera": which,
             "admitted.rotations": [pose.rotations for pose in poses],
@@ -238,15 +259,14 @@ class Recording:
                 strict=True,
             )
         ]
-        names = ("index", "generation", "rung", "task", "camera")
+        names = ("camera", "task", "steps", "index", "generation", "rung", "reached", "fresh")
         numbers = zip(*(arrays[f"admitted.{name}"].tolist() for name in names), strict=True)
         poses = zip(arrays["admitted.rotations"], arrays["admitted.translation"], strict=True)
-        admitted = tuple(
-            Admitted(
-                index, generation, rung, Request(Pose(*pose), cameras[camera], None, TASKS[task])
-            )
-            for (index, generation, rung, task, camera), pose in zip(numbers, poses, strict=True)
-        )
+        admitted = []
+        for (camera, task, steps, *decided), pose in zip(numbers, poses, strict=True):
+            request = Request(Pose(*pose), cameras[camera], None, TASKS[task], steps or None)
+            index, generation, rung, reached, fresh = decided
+            admitted.append(Admitted(index, generation, rung, request, reached, bool(fresh)))
         shown = tuple(
             Shown(index, LEVELS[level], digest.tobytes() if digest.any() else b"")
             for index, level, digest in zip(
@@ -256,7 +276,7 @@ class Recording:
                 strict=True,
             )
         )
-        return cls(mark, admitted, shown)
+        return cls(mark, tuple(admitted), shown)
 
 
 def digest_of(frame: Frame) -> bytes:
@@ -295,11 +315,12 @@ def _session_mark(header: TensorHeader) -> SessionMark:
         raise FileError(f"{path}: damaged: its metadata cannot be read: {error}") from error
     for name, kinds in _MARK_TYPES.items():
         value = getattr(mark, name)
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
             raise FileError(f"{path}: damaged: its metadata say {name} {value!r:.80}")
     for name, value, right in (
         ("task", mark.task, mark.task in get_args(Task)),
         ("fps", mark.fps, 0 < mark.fps <= FPS_MAX),
+        ("skip_below_rad", mark.skip_below_rad, 0 <= mark.skip_below_rad <= np.pi),
     ):
         if not right:
             raise FileError(f"{path}: damaged: its metadata say {name} {value!r:.80}")
@@ -310,6 +331,8 @@ _MARK_TYPES: dict[str, Any] = {
     **dict.fromkeys(("avatar", "policy", "task", "mode", "backend", "device", "precision"), str),
     **dict.fromkeys(("steps", "seed", "threads"), int),
     "noise_period": (int, type(None)),
+    "half_field": bool,
+    "skip_below_rad": (int, float),
     "fps": (int, float),
 }
 
@@ -343,7 +366,10 @@ def _check_values(arrays: Mapping[str, NDArray[Any]]) -> None:
     limits = {
         "admitted.index": 2**31 - 1,
         "admitted.generation": 2**31 - 1,
-        "admitted.rung": 1000,
+        "admitted.rung": STEPS_MAX,
+        "admitted.reached": DECODED,
+        "admitted.fresh": 1,
+        "admitted.steps": STEPS_MAX,
         "admitted.task": len(TASKS) - 1,
         "admitted.camera": len(arrays["camera.size"]) - 1,
         "shown.level": len(LEVELS) - 1,

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from gas_rt.core import Frame
 from gas_rt.errors import SessionError
-from gas_rt.stream.conditioning import Conditioning
 from gas_rt.stream.decoding import field_picture
-from gas_rt.stream.recording import Recording, Shown, digest_of
+from gas_rt.stream.denoising import DenoiseStage
+from gas_rt.stream.recording import DECODED, DENOISED, Admitted, Recording, Shown, digest_of
 from gas_rt.stream.stages import Chain, Job, Made, Stage
 
 __all__ = ["Replay"]
@@ -19,8 +20,8 @@ __all__ = ["Replay"]
 class Replay:
     """Iterates the frames of a recording as they were shown, each once and in order. One pass.
 
-    Nothing is decided: which poses are worked on, on which rung, and what is shown of them, is
-    the recording's. Closes the stages at its end.
+    Nothing is decided: which poses are worked on, how far and on which rung, and what is shown of
+    them, is the recording's. Closes the stages at its end.
 
     Attributes
     ----------
@@ -31,9 +32,15 @@ class Replay:
         self.recording = recording
         self.identical: list[int] = []
         self.differing: list[int] = []
-        self._first, self._rest = stages[0], Chain(stages[1:])
+        gates = [k for k, stage in enumerate(stages) if isinstance(stage, DenoiseStage)]
+        gate = gates[0] if gates else len(stages)
+        self._stages = Chain(stages)
+        self._feed, self._gate, self._end = (
+            Chain(part) for part in (stages[:gate], stages[gate : gate + 1], stages[gate + 1 :])
+        )
+        self._rows = {row.index: row for row in recording.admitted}
         self._due = deque(recording.shown)
-        self._fed: dict[int, Job] = {}  # what the first stage made of a pose
+        self._fed: dict[int, Job] = {}  # what feeds the denoiser made of a pose
         self._made: dict[int, Job] = {}
         self._last: Frame | None = None
         self._started = False
@@ -49,22 +56,23 @@ class Replay:
         try:
             yield from self._frames()
         finally:
-            self._first.close()
-            self._rest.close()
+            self._stages.close()
 
     def _frames(self) -> Iterator[Frame]:
         generation = 0
         for row in self.recording.admitted:
+            if row.fresh:
+                self._keep(self._finished())
+                self._gate.reset()
+                self._end.reset()
             if row.generation != generation:
                 generation = row.generation
-                self._first.reset()
-                self._rest.reset()
+                self._stages.reset()
             now = time.monotonic_ns()
             job = Job(row.index, row.generation, row.request, now, now, at_ns=now)
-            self._keep(self._through(self._first.process(job)))
+            self._keep(self._made_of(job, row))
             yield from self._shown()
-        self._keep(self._through(self._first.finish()))
-        self._keep(self._rest.finish())
+        self._keep(self._finished())
         yield from self._shown()
         if self._due:
             due = self._due[0]
@@ -73,11 +81,22 @@ class Replay:
                 "not made now; replay it with the gas-rt and the model that recorded it"
             )
 
-    def _through(self, fed: Made) -> Iterator[Job | None]:
-        for job in fed:
-            if job is not None:
-                self._fed[job.index] = job
-                yield from self._rest.process(job)
+    def _made_of(self, job: Job, row: Admitted) -> Iterator[Job | None]:
+        for fed in self._feed.process(job):
+            if fed is not None:
+                self._fed[fed.index] = fed
+                if row.reached >= DENOISED:
+                    yield from self._decoded(self._gate.process(fed))
+
+    def _finished(self) -> Iterator[Job | None]:
+        """What the window and the decoder hold back, as the end of a stream."""
+        yield from self._decoded(self._gate.finish())
+        yield from self._end.finish()
+
+    def _decoded(self, clean: Made) -> Iterator[Job | None]:
+        for job in clean:
+            if job is not None and self._rows[job.index].reached >= DECODED:
+                yield from self._end.process(job)
 
     def _keep(self, made: Made) -> None:
         for job in made:
@@ -111,8 +130,9 @@ class Replay:
                 return None
             return Frame(shown.rgb, shown.alpha, due.index, shown.request, shown.timings, "held")
         fed = self._fed.get(due.index)
-        if due.level == "field" and fed is not None and isinstance(fed.payload, Conditioning):
-            return fed.after("field", field_picture(fed), elapsed_ns=0).frame(now)
+        field = field_picture(fed) if due.level == "field" and fed is not None else None
+        if fed is not None and field is not None:
+            return replace(fed, payload=field).frame(now)
         job = self._made.get(due.index)
         if job is None or job.payload.level != due.level:
             return None

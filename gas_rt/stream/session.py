@@ -11,24 +11,33 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.conductor import Conductor
+from gas_rt.stream.ladder import LadderConfig, SharedLadder
 from gas_rt.stream.pacing import DeadlineMeter, period_of
-from gas_rt.stream.pipeline import QUEUE_PLANS, Clock, Pipeline
+from gas_rt.stream.pipeline import Clock, Pipeline
+from gas_rt.stream.plans import QUEUE_PLANS, Lateness
 from gas_rt.stream.recorder import Recorder
-from gas_rt.stream.stages import Stage
+from gas_rt.stream.stages import Job, Picture, Stage, grouped
+from gas_rt.stream.standby import Standby
+from gas_rt.stream.starvation import PoseClock, Starvation
 from gas_rt.stream.tracing import Tracer
 from gas_rt.stream.watching import Watcher
 
-__all__ = ["Session", "SessionConfig", "SessionStats"]
+if TYPE_CHECKING:
+    from gas_rt.avatar import Avatar
+
+__all__ = ["GATE", "Session", "SessionConfig", "SessionStats", "Takeover"]
 
 # How far ahead of our clock a capture time may lie: clocks on one machine agree much better, and
 # a wall clock handed over by mistake is decades ahead.
 CLOCK_SLACK_NS = 1_000_000_000
 AGES_KEPT = 4096  # of a session's age-of-pose samples, so that hours of streaming stay flat
 FPS_MAX = 1000.0
+GATE = "denoise"  # the stage whose calls take the time
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,15 @@ class SessionConfig:
     on_late : ``freshest`` drops stale poses, ``lossless`` refuses new ones, ``paced`` keeps a
         steady cadence with the newest pose.
     pipelined : False runs all stages on one thread.
+    split : which stages share a thread, as ``body+condition|denoise|decode``; None takes the
+        stages as they are given. Has no effect unless `pipelined`.
     burst : frames that can leave the last stage together; as many may wait to be taken.
+    ladder : how late frames are answered; None waits for each, however late.
+    max_age_ms : poses older than this when they would be begun, and frames older when they would
+        be handed out, are dropped instead and counted as ``old_pose`` and ``old_frame``.
+    resample : frames are made at `fps` whatever the rate of the poses, which are interpolated;
+        the counts are then of what was made of them, not of pushes.
+    starvation : what the avatar does when poses stop; needs `resample`.
     """
 
     policy: str = "field"
@@ -53,7 +70,12 @@ class SessionConfig:
     fps: float = 25.0
     on_late: OnLate = "freshest"
     pipelined: bool = True
+    split: str | None = None
     burst: int = 1
+    ladder: LadderConfig | None = None
+    max_age_ms: float | None = None
+    resample: bool = False
+    starvation: Starvation | None = None
 
     def __post_init__(self) -> None:
         if self.task not in get_args(Task):
@@ -64,13 +86,30 @@ class SessionConfig:
             )
         if not 0 < self.fps <= FPS_MAX:
             raise InputError(f"fps: expected a rate in (0, {FPS_MAX:g}], got {self.fps!r}")
+        if self.max_age_ms is not None and not 0 < self.max_age_ms < float("inf"):
+            raise InputError(
+                f"max_age_ms: expected a time above 0 or None, got {self.max_age_ms!r}"
+            )
+        if self.resample and self.on_late == "lossless":
+            raise InputError(
+                "resample: a 'lossless' session makes a frame of every pose; leave it out, or use "
+                "'freshest' or 'paced'"
+            )
+        if self.starvation is not None and not self.resample:
+            raise InputError("starvation: makes poses of its own; it needs resample=True")
+        if self.ladder is not None and self.on_late == "lossless":
+            raise InputError(
+                "ladder: frames of a 'lossless' session do not depend on timing; leave the ladder "
+                "out, or use 'freshest' or 'paced'"
+            )
 
 
 @dataclass(frozen=True)
 class SessionStats:
     """Counts since the session opened: ``accepted = delivered + dropped + in_flight``.
 
-    `levels` counts the delivered frames by what made them.
+    `levels` counts the frames handed out by what made them; those that are ``held`` show a pose
+    that was delivered before and are not counted as `delivered` again.
     """
 
     accepted: int
@@ -82,6 +121,14 @@ class SessionStats:
     deadline_miss: float
     age_ms: tuple[float, ...]
     levels: dict[str, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Takeover:
+    """What makes the frames of another avatar: its stages, and what it says of cameras."""
+
+    stages: Sequence[Stage]
+    camera_problems: Callable[[Camera, Pose], list[str]] | None = None
 
 
 class Session:
@@ -99,30 +146,46 @@ class Session:
         camera_problems: Callable[[Camera, Pose], list[str]] | None = None,
         check_request: Callable[[Request, int], None] | None = None,
         on_close: Callable[[Session], None] | None = None,
+        ladder: SharedLadder | None = None,
+        field_of: Callable[[Job], Picture | None] = lambda job: None,
+        takeover: Callable[[Avatar], Takeover] | None = None,
         clock: Clock = time.monotonic_ns,
         watchers: Sequence[Watcher] = (),
     ) -> None:
+        """Opened by ``model.session``. `ladder` is shared with the stages, `field_of` the field of
+        a job between two of them; `takeover` makes the stages of another avatar ready.
+        """
         self.config = config
         self.backend = backend
         self._clock = clock
         self._camera_problems = camera_problems
         self._check_request = check_request
         self._on_close = on_close
+        self._takeover = takeover
         self._warned: set[str] = set()
         self._levels: Counter[str] = Counter()
         self._ages_ms: deque[float] = deque(maxlen=AGES_KEPT)
         self._deadlines = DeadlineMeter(period_of(config.fps))
         self._meters = threading.Lock()
         self._watchers = tuple(watchers)
-        plan = QUEUE_PLANS[config.on_late]
+        self._split = config.split if config.pipelined else "all"
+        workers = grouped(stages, self._split)
+        lateness = None
+        if ladder is not None:
+            ladder.watch(self._watchers)
+            gates = [k for k, stage in enumerate(workers) if GATE in stage.name.split("+")]
+            lateness = Lateness(ladder, Standby(field_of), gates[0] if gates else 0)
+        max_age_ns = None if config.max_age_ms is None else round(config.max_age_ms * 1e6)
         self._pipeline = Pipeline(
-            stages,
-            plan=replace(plan, frames=max(plan.frames, config.burst)),
+            workers,
+            plan=replace(QUEUE_PLANS[config.on_late], burst=config.burst, ticked=config.resample),
             period_ns=period_of(config.fps),
-            pipelined=config.pipelined,
+            lateness=lateness,
+            max_age_ns=max_age_ns,
             clock=clock,
             watchers=self._watchers,
         )
+        self._conductor = self._conducted() if config.resample else None
 
     @property
     def trace(self) -> Tracer | None:
@@ -143,18 +206,20 @@ class Session:
         *,
         captured_ns: int | None = None,
         task: Task | None = None,
+        steps: int | None = None,
     ) -> bool:
         """Hand over a pose and a camera without waiting.
 
         Returns False if it was not accepted: lossless, and the queue is full. `captured_ns` is
-        when the pose was captured on the clock of ``time.monotonic_ns``, by default now.
+        when the pose was captured on the clock of ``time.monotonic_ns``, by default now. `task`
+        and `steps` are of this frame; by default they are the session's.
         """
-        return self.push_request(Request(pose, camera, captured_ns, task))
+        return self.push_request(Request(pose, camera, captured_ns, task, steps))
 
     def push_request(self, request: Request) -> bool:
         """`push` for a request that is already one object."""
         self._check(request)
-        return self._pipeline.offer(request, captured_ns=request.captured_ns)
+        return self._offer(request)
 
     def push_wait(
         self,
@@ -164,16 +229,17 @@ class Session:
         timeout_s: float | None = None,
         captured_ns: int | None = None,
         task: Task | None = None,
+        steps: int | None = None,
     ) -> bool:
         """`push` that waits up to `timeout_s` (None: as long as it takes) to be accepted."""
-        request = Request(pose, camera, captured_ns, task)
+        request = Request(pose, camera, captured_ns, task, steps)
         return self.push_wait_request(request, timeout_s=timeout_s)
 
     def push_wait_request(self, request: Request, *, timeout_s: float | None = None) -> bool:
         """`push_wait` for a request that is already one object."""
         self._check(request)
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
-        while not self._pipeline.offer(request, captured_ns=request.captured_ns):
+        while not self._offer(request):
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
             if left_s is not None and left_s <= 0:
                 return False
@@ -195,19 +261,44 @@ class Session:
         with self._woken() as changed:
             while True:
                 changed.clear()
-                if self._pipeline.offer(request, captured_ns=request.captured_ns):
+                if self._offer(request):
                     return
                 await changed.wait()
 
     def finish(self) -> None:
         """Promise no more poses: iteration ends once what is in flight has come out."""
-        self._pipeline.finish()
+        if self._conductor is None:
+            self._pipeline.finish()
+        else:
+            self._conductor.finish()
 
     def reset(self) -> None:
         """Drop every pose and frame in flight; the next push starts afresh."""
+        if self._conductor is not None:
+            self._conductor.reset()
         self._pipeline.reset()
         with self._meters:
             self._deadlines.previous_ns = None
+
+    def cut_to(self, avatar: Avatar) -> int:
+        """Let another avatar of the model take over; the index of its first frame.
+
+        It is made ready before this returns (call it from a thread that may wait: it takes as long
+        as opening a session), while the stream goes on. Poses pushed before keep the avatar they
+        were pushed for, and their frames come out first.
+        """
+        if self._takeover is None:
+            raise SessionError("cut_to: this session was not opened by model.session()")
+        made = self._takeover(avatar)
+        workers = grouped(made.stages, self._split)
+        try:
+            first = self._pipeline.cut(workers)
+        except BaseException:
+            for stage in workers:
+                stage.close()
+            raise
+        self._camera_problems = made.camera_problems
+        return first
 
     # ---- out -------------------------------------------------------------------------------
 
@@ -220,17 +311,16 @@ class Session:
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
         pipeline = self._pipeline
         while True:
+            seen = pipeline.version
             frame, early_ns = self._take()
             if frame is not None or pipeline.drained:
                 return frame
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
             if left_s is not None and left_s <= 0:
                 return None
-            if early_ns is not None:  # a paced frame that waits for its time
-                left_s = min(early_ns / 1e9, left_s if left_s is not None else early_ns / 1e9)
-                pipeline.wait(lambda: False, timeout_s=left_s)
-            else:
-                pipeline.wait(lambda: pipeline.has_frame or pipeline.drained, timeout_s=left_s)
+            if early_ns is not None:  # by then there is one without any change
+                left_s = early_ns / 1e9 if left_s is None else min(left_s, early_ns / 1e9)
+            pipeline.wait(lambda seen=seen: pipeline.version != seen, timeout_s=left_s)  # type: ignore[misc]
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames as they become ready, until `finish` and the last of them, or `close`."""
@@ -273,8 +363,20 @@ class Session:
         """Whether the session has ended, by `close` or because a stage failed and was reported."""
         return self._pipeline.closed and self._pipeline.error is None
 
+    @property
+    def age_bound_ms(self) -> float | None:
+        """How old a pose is at most when its frame can be had; None where nothing is promised.
+
+        Holds for a session with a ladder, from its second frame on, while poses come and frames
+        are taken as they can be had. The time that the first stage takes for a pose comes to it;
+        ``held`` frames show a pose again and grow older. docs/streaming.md says why.
+        """
+        return self._pipeline.promised_age_ms
+
     def close(self) -> None:
         """Drop what is in flight, end the threads, free the stages. May be repeated."""
+        if self._conductor is not None:
+            self._conductor.close()
         self._pipeline.close()
         tell, self._on_close = self._on_close, None  # two threads may close at once
         if tell is not None:
@@ -295,7 +397,8 @@ class Session:
 
     @property
     def frames_held(self) -> int:
-        """Frames' memory in use: being made, waiting to be taken, and kept by who took them.
+        """Frames' memory in use: being made, waiting to be taken, and kept by who took them; one
+        more in a session with a ladder, which may have to hold it.
 
         What keeps frames for ever shows here: it rises without end.
         """
@@ -336,6 +439,25 @@ class Session:
             yield changed
         finally:
             stop()
+
+    def _conducted(self) -> Conductor:
+        pipeline = self._pipeline
+        period_ns = period_of(self.config.fps)
+        return Conductor(
+            PoseClock(period_ns=period_ns, starvation=self.config.starvation),
+            offer=lambda request: pipeline.offer(request, captured_ns=request.captured_ns),
+            finish=pipeline.finish,
+            fail=pipeline.fail,
+            clock=self._clock,
+            watchers=self._watchers,
+        )
+
+    def _offer(self, request: Request) -> bool:
+        if self._conductor is None:
+            return self._pipeline.offer(request, captured_ns=request.captured_ns)
+        self._pipeline.require_accepting()
+        self._conductor.sample(request)
+        return True
 
     def _take(self) -> tuple[Frame | None, int | None]:
         frame, early_ns = self._pipeline.take()

@@ -17,8 +17,8 @@ from gas_rt.core import U8
 
 __all__ = ["SLOTS_KEPT", "FramePool", "Lease", "lease_of"]
 
-# The one being written, those waiting to be taken (4 at most, or a burst), and as many in the
-# taker's hands.
+# The one being written, those waiting to be taken (4 at most, or a burst), the one that a session
+# with a ladder would hold, and as many in the taker's hands.
 SLOTS_KEPT = 16
 
 

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from gas_rt.core import U8, Frame, FrameTimings, Level, Request
+from gas_rt.errors import InputError
 from gas_rt.stream.slots import FramePool, lease_of
 
 if TYPE_CHECKING:
     from gas_rt.stream.tracing import Tracer
 
-__all__ = ["Chain", "Job", "Made", "Picture", "Stage"]
+__all__ = ["Chain", "Job", "Made", "Picture", "Stage", "grouped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,9 +32,11 @@ class Job:
     """One accepted request on its way through the stages.
 
     `payload` is what the stage before made of it; `generation` counts the session's resets, so
-    that work begun before a reset can be told from work after it. `at_ns` is up to when its time
-    is accounted for in `stages_ms` and `waits_ms`; `begun_ms` is the work behind it when it entered
-    its stage.
+    that work begun before a reset can be told from work after it; `segment` counts its cuts, each
+    with stages of its own. `burst` is the frame's place among those that became clean in one call.
+    A job that is a `pause` shows nothing: it follows the last pose before one through the stages.
+    `at_ns` is up to when its time is accounted for in `stages_ms` and `waits_ms`; `begun_ms` is the
+    work behind it when it entered its stage.
     """
 
     index: int
@@ -42,6 +45,9 @@ class Job:
     captured_ns: int
     pushed_ns: int
     not_before_ns: int = 0
+    segment: int = 0
+    burst: int | None = None
+    pause: bool = False
     payload: Any = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     waits_ms: dict[str, float] = field(default_factory=dict)
@@ -70,21 +76,31 @@ class Job:
     def left(self, now_ns: int) -> Job:
         """The same job as it leaves a stage: what was not its own work there was a wait."""
         passed_ms = (now_ns - self.at_ns) / 1e6 - (self.work_ms - self.begun_ms)
-        # Stages on a clock of their own, as toys may be, must not make a wait negative.
-        return self.waited("window", max(0.0, passed_ms), now_ns)
+        return self.waited("window", passed_ms, now_ns)
 
     def waited(self, wait: str, elapsed_ms: float, now_ns: int) -> Job:
         """The same job, accounted for up to now."""
-        waits_ms = {**self.waits_ms, wait: self.waits_ms.get(wait, 0.0) + elapsed_ms}
+        # A clock that was set back, or one that toys have to themselves, must not make it negative.
+        waits_ms = {**self.waits_ms, wait: self.waits_ms.get(wait, 0.0) + max(0.0, elapsed_ms)}
         return replace(self, waits_ms=waits_ms, at_ns=now_ns)
 
     def pixels(self) -> tuple[U8, U8]:
         """rgb [H, W, 3] and alpha [H, W] to write the frame into, at its request's size."""
-        camera = self.request.camera
+        return self._pixels(self.request.camera.width, self.request.camera.height)
+
+    def copied(self, *, level: Level) -> Job:
+        """The same job with its finished picture in memory of its own, of the session's too."""
+        picture = self.payload
+        assert isinstance(picture, Picture)
+        rgb, alpha = self._pixels(picture.alpha.shape[1], picture.alpha.shape[0])
+        np.copyto(rgb, picture.rgb)
+        np.copyto(alpha, picture.alpha)
+        return replace(self, payload=Picture(rgb, alpha, level))
+
+    def _pixels(self, width: int, height: int) -> tuple[U8, U8]:
         if self.pool is not None:
-            return self.pool.pixels(camera.width, camera.height)
-        size = camera.height, camera.width
-        return np.empty((*size, 3), np.uint8), np.empty(size, np.uint8)
+            return self.pool.pixels(width, height)
+        return np.empty((height, width, 3), np.uint8), np.empty((height, width), np.uint8)
 
     @property
     def work_ms(self) -> float:
@@ -94,6 +110,10 @@ class Job:
     def due(self, not_before_ns: int) -> Job:
         """The same job, whose frame is not to be shown before `not_before_ns`."""
         return replace(self, not_before_ns=not_before_ns)
+
+    def in_burst(self, place: int) -> Job:
+        """The same job, the `place`-th of those that were made at once."""
+        return replace(self, burst=place)
 
     def frame(self, ready_ns: int) -> Frame:
         """The frame of a job whose payload is a finished picture."""
@@ -171,3 +191,24 @@ class Chain:
         """Close every stage."""
         for stage in self._stages:
             stage.close()
+
+
+def grouped(stages: Sequence[Stage], split: str | None) -> list[Stage]:
+    """The stages as they share threads: ``a+b|c`` runs a and b on one, c on another.
+
+    None leaves each on a thread of its own; ``all`` puts all of them on one.
+    """
+    if split is None:
+        return list(stages)
+    if split == "all":
+        return [Chain(stages)]
+    names = [stage.name for stage in stages]
+    groups = [group.split("+") for group in split.split("|")]
+    if [name for group in groups for name in group] != names:
+        raise InputError(
+            f"split: expected {' '.join(names)!r} in this order, joined by '+' (one thread) or "
+            f"'|' (another thread), or 'all', got {split!r}"
+        )
+    rest = iter(stages)
+    joined = [[next(rest) for _ in group] for group in groups]
+    return [Chain(group) if len(group) > 1 else group[0] for group in joined]

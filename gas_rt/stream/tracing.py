@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from gas_rt.core import Frame
     from gas_rt.stream.queues import DropReason
     from gas_rt.stream.stages import Job
+    from gas_rt.stream.starvation import Source
 
 __all__ = ["EVENTS_KEPT", "Tracer", "trace_document", "write_trace"]
 
@@ -78,6 +79,7 @@ class Tracer(Watcher):
         self._kept: deque[_Span | _Wait | _Mark | _Count] = deque(maxlen=events)
         self._lengths: dict[str, int] = {}
         self._level: str | None = None
+        self._rung = 0
         self._added = 0
 
     @property
@@ -123,6 +125,25 @@ class Tracer(Watcher):
         """A frame's end."""
         args = {"frame": job.index, "reason": reason}
         self._add(_Mark(f"drop: {reason}", now_ns, args, frame=job.index))
+
+    def decided(self, index: int, rung: int, *, is_field: bool, now_ns: int) -> None:
+        """A change of the ladder's rung."""
+        if rung != self._rung:
+            change = {"frame": index, "from": self._rung, "to": rung}
+            self._add(_Mark("ladder: field" if is_field else f"ladder: {rung}", now_ns, change))
+            self._rung = rung
+
+    def paused(self, *, now_ns: int) -> None:
+        """The end of a window, because poses stopped."""
+        self._add(_Mark("pause", now_ns, {}))
+
+    def cut(self, index: int, *, now_ns: int) -> None:
+        """Another avatar takes over."""
+        self._add(_Mark("cut", now_ns, {"frame": index}))
+
+    def source(self, source: Source, *, now_ns: int) -> None:
+        """Where poses come from: the tracker, or what a starving avatar does."""
+        self._add(_Mark(f"poses: {source}", now_ns, {}))
 
     def flushed(self, reason: DropReason, count: int, *, now_ns: int) -> None:
         """The end of all frames in flight."""
@@ -253,7 +274,8 @@ class _Process:
             if span.track[0] == PUSH:
                 self._pushes[frame] = (tid, span)
             elif span.track[0] == POLL:
-                self._polls[frame] = (tid, span)
+                if span.args.get("level") != "held":  # which shows a frame that has ended
+                    self._polls[frame] = (tid, span)
             else:
                 self._works.setdefault(frame, []).append((tid, span))
 
@@ -265,6 +287,8 @@ class _Process:
         poll: tuple[int, _Span],
     ) -> None:
         """Arrows from the push over every span that worked on the frame to the poll."""
+        # What the denoiser makes of a frame whose field was shown is context of the next ones.
+        works = [work for work in works if work[1].begin_ns <= poll[1].begin_ns]
         for ph, (tid, span) in (("s", push), *(("t", work) for work in works), ("f", poll)):
             end = {"bp": "e"} if ph == "f" else {}
             self._event(ph, "frame", span.begin_ns, tid=tid, cat="frame", id=self._id(frame), **end)
@@ -276,7 +300,7 @@ class _Process:
         same = {"cat": "frames", "id": self._id(frame), "tid": 0}
         self._event("b", f"frame {frame}", begin_ns, args=args, **same)
         for wait in self._waits.get(frame, []):
-            if wait.end_ns <= wait.begin_ns:
+            if wait.end_ns <= wait.begin_ns or wait.end_ns > end_ns:
                 continue
             self._event("b", wait.name, wait.begin_ns, **same)
             self._event("e", wait.name, wait.end_ns, **same)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from gas_rt.core import Frame
     from gas_rt.stream.queues import DropReason
     from gas_rt.stream.stages import Job
+    from gas_rt.stream.starvation import Source
 
 __all__ = ["Watcher"]
 
@@ -16,8 +17,8 @@ __all__ = ["Watcher"]
 class Watcher:
     """Told what happens, in the order it happens; every method may be left as it is.
 
-    All but `took` are called under the pipeline's lock: they must neither block nor call back.
-    Times are those of the session's clock, in ns.
+    All but `took`, `decided` and `source` are called under the pipeline's lock; none may block or
+    call back. Times are those of the session's clock, in ns.
     """
 
     def pushed(self, job: Job, *, begin_ns: int, end_ns: int) -> None:
@@ -31,6 +32,21 @@ class Watcher:
 
     def dropped(self, job: Job, reason: DropReason, *, now_ns: int) -> None:
         """`job` will not be delivered."""
+
+    def left_out(self, job: Job) -> None:
+        """No further stage works on `job`, whose field was shown in its place."""
+
+    def decided(self, index: int, rung: int, *, is_field: bool, now_ns: int) -> None:
+        """The denoiser takes frame `index`, by the ladder's `rung`; by the thread that denoises."""
+
+    def paused(self, *, now_ns: int) -> None:
+        """Poses stopped: what the window holds is finished, and the next pose begins another."""
+
+    def cut(self, index: int, *, now_ns: int) -> None:
+        """Another avatar takes over with frame `index`."""
+
+    def source(self, source: Source, *, now_ns: int) -> None:
+        """Where poses come from changed; by the thread that ticks."""
 
     def flushed(self, reason: DropReason, count: int, *, now_ns: int) -> None:
         """All that was in flight will not be delivered."""

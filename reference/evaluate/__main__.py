@@ -124,6 +124,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--policy", choices=stage2.POLICIES, help="of stage 2 (diagonal)")
     parser.add_argument("--steps", type=int, help="of stage 2 (the bundle's; as trained)")
     parser.add_argument("--noise-seed", type=int, default=0)
+    parser.add_argument(
+        "--half-field", action="store_true", help="a session renders the field at half resolution"
+    )
+    parser.add_argument(
+        "--skip-below",
+        type=float,
+        default=0.0,
+        metavar="RAD",
+        help="a session poses the body anew only where a joint turned by more",
+    )
     parser.add_argument("--checkpoint", type=Path, help="for torch: the UNet; teacher: stage 1")
     more = parser.add_argument_group("distances that need weights, and clips to measure elsewhere")
     more.add_argument(
@@ -174,6 +184,13 @@ def _check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     trained = args.renderer in ("teacher", "torch") and args.stage != "ceiling"
     if trained != (args.checkpoint is not None):
         parser.error("--checkpoint: give it with --renderer teacher or torch, and only then")
+    if (args.half_field or args.skip_below) and (
+        args.renderer != "runtime" or args.stage == "no-nerf"
+    ):
+        parser.error(
+            "--half-field, --skip-below: are a session's, of the whole model or the field; add "
+            "--renderer runtime"
+        )
     if args.steps is not None and args.steps < 1:
         parser.error(f"--steps: expected at least 1, got {args.steps}")
     if args.stage in ("field", "ceiling") and (args.policy or args.steps):
@@ -249,9 +266,19 @@ def _streamed(
                 f"--steps: policy {policy} takes {', '.join(map(str, known))} steps in bundle "
                 f"{model.name}, got {steps}"
             )
-    show = Streamed(avatars, policy, steps, seed=args.noise_seed, nerf=args.stage != "no-nerf")
+    show = Streamed(
+        avatars,
+        policy,
+        steps,
+        seed=args.noise_seed,
+        nerf=args.stage != "no-nerf",
+        half_field=args.half_field,
+        skip_below_rad=args.skip_below,
+    )
     backend = vars(model.backend) | {"threads": threads}
-    return show, {"backend": backend, "policy": policy, "steps": steps}
+    saved = {"half_field": args.half_field, "skip_below_rad": args.skip_below}
+    told = {name: value for name, value in saved.items() if value}
+    return show, {"backend": backend, "policy": policy, "steps": steps, **told}
 
 
 def _stage2(

@@ -33,6 +33,7 @@ class Streamed:
     ----------
     policy, steps : as of ``model.session``, but resolved; the field has 0 steps.
     nerf : False gives stage 2 black in place of the field's renders.
+    half_field, skip_below_rad : savings of ``model.session``, to see what they cost.
     """
 
     avatars: Avatars
@@ -40,6 +41,8 @@ class Streamed:
     steps: int
     seed: int = 0
     nerf: bool = True
+    half_field: bool = False
+    skip_below_rad: float = 0.0
 
     def __call__(self, case: Case) -> Shown:
         """Every frame of a case, from a session of its own."""
@@ -76,6 +79,8 @@ class Streamed:
                 task=task,
                 fps=FPS,
                 on_late="lossless",
+                half_field=self.half_field,
+                skip_below_rad=self.skip_below_rad,
             )
         parts, bundled = model.parts, model.parts.bundle.config
         assert bundled.diffusion is not None

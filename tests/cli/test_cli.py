@@ -229,7 +229,7 @@ def test_render_warns_of_an_untrained_camera(
     ("flags", "message"),
     [
         (["--policy", "magic"], "policy 'magic': bundle toy 0.0.1 supports field, diagonal"),
-        (["--steps", "9"], "steps: policy 'diagonal' of this bundle takes 3, got 9"),
+        (["--steps", "9"], "steps: policy 'diagonal' of this bundle takes 1, 3, got 9"),
         (["--seed", "-1"], "seed: expected a whole number of at least 0"),
     ],
 )

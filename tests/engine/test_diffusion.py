@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gas_rt.core import Window
 from gas_rt.engine import open_bundle
 from gas_rt.engine.diffusion import Guidance
 from gas_rt.errors import BundleError, InputError
@@ -69,6 +70,44 @@ def test_what_it_lacks_is_named(folder: Path) -> None:
         config.schedule("parity", steps=7)
     with pytest.raises(InputError, match="policy 'magic': this bundle has diagonal, parity, seq"):
         config.steps("magic")
+
+
+def rung(steps: int, chunk: int, sigmas: list[float]) -> dict[str, Any]:
+    return {"steps": steps, "chunk": chunk, "sigmas": sigmas}
+
+
+def test_rungs_are_derived_from_the_levels_of_a_bundle_that_lists_none(folder: Path) -> None:
+    config = open_bundle(folder).config.diffusion
+    assert config is not None
+    (one,) = config.policies["diagonal"].rungs.values()
+    assert one.window == Window(anchor=1, context=1, chunk=3, steps=1)
+    np.testing.assert_allclose(one.sigmas, [SIGMAS[0], 0.002], rtol=1e-6)
+    assert config.steps("diagonal") == (1, 3)
+    assert config.schedule("diagonal", steps=1) == one
+    assert config.usual_steps("diagonal") == 3
+    assert config.policies["parity"].rungs == config.policies["sequential"].rungs == {}
+    mini = open_bundle("gas-mini").config.diffusion
+    assert mini is not None
+    rungs = mini.policies["diagonal"].rungs
+    assert {n: (s.window.chunk, s.sigmas[:-1]) for n, s in rungs.items()} == {
+        1: (4, (40.0,)),
+        2: (2, (40.0, 28.0)),
+    }
+    assert {s.window.length for s in rungs.values()} == {8}
+
+
+def test_a_bundle_may_list_its_rungs_or_none(damaged: Any, folder: Path) -> None:
+    listed = put("policies.diagonal.rungs", [rung(1, 3, [12.0])])
+    before = open_bundle(folder).fingerprint
+    bundle = open_bundle(damaged(listed))
+    assert bundle.config.diffusion is not None
+    (one,) = bundle.config.diffusion.policies["diagonal"].rungs.values()
+    np.testing.assert_allclose(one.sigmas, [12.0, 0.002], rtol=1e-6)
+    assert bundle.fingerprint == before  # avatars outlive another ladder
+    config = open_bundle(damaged(put("policies.diagonal.rungs", []))).config.diffusion
+    assert config is not None
+    assert config.policies["diagonal"].rungs == {}
+    assert config.steps("diagonal") == (3,)
 
 
 def test_a_bundle_without_stage_2_has_none(tmp_path: Path) -> None:
@@ -184,6 +223,18 @@ STEPS_3 = "policies.diagonal.sigmas.3"
         (put("policies.parity.sigmas.03", [9, 1, 0.5]), "'03' has 3 levels"),
         (put("policies.parity.sigmas.-1", []), "'-1' has 0 levels"),
         (parity_without_anchor, "parity's windows share frame 0, its profile has no anchor"),
+        # rungs
+        (put("policies.diagonal.rungs", {}), "'rungs': expected a list of at most 8"),
+        (put("policies.diagonal.rungs", [{}] * 9), "expected a list of at most 8 objects"),
+        (put("policies.diagonal.rungs", [7]), r"'rungs'\[0\]: expected an object, got int"),
+        (put("policies.diagonal.rungs", [{"steps": 1}]), r"'rungs'\[0\]: lacks 'chunk'"),
+        (put("policies.diagonal.rungs", [rung(0, 3, [])]), "'steps' is 0"),
+        (put("policies.diagonal.rungs", [rung(1, 2, [9])]), "put 2 frames in flight, .* has 3"),
+        (put("policies.diagonal.rungs", [rung(3, 1, SIGMAS)]), "fewer steps than .* 3, got 3"),
+        (put("policies.diagonal.rungs", [rung(1, 3, [9, 1])]), "'sigmas': expected 1 numbers"),
+        (put("policies.diagonal.rungs", [rung(1, 3, [0.002])]), "must descend strictly"),
+        (put("policies.diagonal.rungs", [rung(1, 3, [9])] * 2), r"\[1\]: 1 steps are listed twi"),
+        (put("policies.parity.rungs", [rung(1, 3, [9])]), "parity is offline and has no ladder"),
         (put("default.policy", "field"), "policy 'field' in 3 steps is not among 'policies'"),
         (put("default.steps", 4), "policy 'diagonal' in 4 steps is not among"),
         (unlisted, "lack 'sequential', which 'diffusion' configures"),

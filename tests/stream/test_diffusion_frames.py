@@ -12,9 +12,12 @@ import pytest
 import gas_rt
 from gas_rt import Avatar, Model, Pose, Request
 from gas_rt.core import F32, Camera
-from gas_rt.diffusion import ANCHOR_INDEX, Anchor, FrameSpec, guidance_of
-from gas_rt.field.render import to_uint8
+from gas_rt.diffusion import ANCHOR_INDEX, Anchor, FrameSpec, ParityPolicy, guidance_of
+from gas_rt.field.render import as_bytes, to_uint8
 from gas_rt.kernels import render_normals
+from gas_rt.stream.conditioning import Conditioner
+from gas_rt.stream.decoding import joined_alpha
+from gas_rt.stream.denoising import WindowDenoiser
 from tests.diffusion import naive
 from tests.toy_diffusion import (
     CLIP,
@@ -140,6 +143,50 @@ def test_frames_are_the_naive_references(
         assert frame.level == "full"
         assert frame.timings.captured_ns == frame.timings.pushed_ns
         assert_shows(frame.rgb, picture)
+
+
+@pytest.mark.parametrize("count", [1, CLIP, 9])
+def test_parity_through_a_session_is_the_offline_pipeline_bit_for_bit(
+    diffusion_model: Model, diffusion_avatar: Avatar, person: ToyPerson, count: int
+) -> None:
+    """The same graphs called in plain loops, with no session, thread or queue."""
+    model, avatar = diffusion_model, diffusion_avatar
+    performer, parts = model.performer(avatar), model.parts
+    requests = some_requests(person, count)
+    conditioner = Conditioner(
+        parts.graph("conditioner"), performer.render, side_px=SIDE, threads=parts.threads
+    )
+    shown = [conditioner(performer.pose(r.pose), r.camera)[0] for r in requests]
+    assert avatar.latent is not None
+    assert avatar.embedding is not None
+    denoiser = WindowDenoiser(
+        parts.graph("denoiser_nocfg_clip"),
+        parts.graph("denoiser_clip"),
+        avatar.latent[None],
+        avatar.embedding[None],
+    )
+    schedule = parts.bundle.config.diffusion.schedule("parity", steps=3)  # type: ignore[union-attr]
+    policy = ParityPolicy(schedule, latent_shape=LATENT)
+    for k, r in enumerate(requests):
+        task = r.task or "pose"
+        scale = guidance_of(task, r.camera, avatar.camera, pose=1.5, view_behind=2.0)
+        policy.admit(FrameSpec(k, k, task, SEED, scale))
+    policy.end()
+    pictures = []
+    while (call := policy.next_call()) is not None:
+        condition = np.stack([shown[int(i)].condition for i in call.indices])
+        for final in policy.complete(call, *denoiser(call, condition)):
+            at = shown[final.frame.index]
+            assert at.base is not None
+            inputs = {"latents": final.latent[None], "base": at.base[None], "render": at.render}
+            pictures.append(parts.graph("vae_decoder").run(inputs)["picture"][0])
+    frames = list(model.stream(avatar, requests, policy="parity", seed=SEED))
+    assert len(frames) == len(pictures) == count
+    for frame, picture, at in zip(frames, pictures, shown, strict=True):
+        rgb = as_bytes(np.ascontiguousarray((picture.transpose(1, 2, 0) + 1) / 2))
+        alpha = joined_alpha(rgb, at.alpha)
+        np.testing.assert_array_equal(frame.rgb, np.minimum(rgb, alpha[..., None]))
+        np.testing.assert_array_equal(frame.alpha, alpha)
 
 
 @pytest.mark.parametrize(("policy", "steps"), [("sequential", 1), ("parity", 2)])

@@ -87,7 +87,7 @@ def graphs(diffusion_model: Model) -> CountedGraphs:
 def test_the_bundle_says_what_there_is(diffusion_model: Model, diffusion_avatar: Avatar) -> None:
     assert diffusion_model.policies == ("field", *POLICIES)
     assert diffusion_model.default_policy == "diagonal"
-    assert diffusion_model.steps() == (3,)
+    assert diffusion_model.steps() == (1, 3)  # 1 is a rung
     assert diffusion_model.steps("parity") == (2, 3)
     assert diffusion_model.steps("field") == ()
     with diffusion_model.session(diffusion_avatar, seed=5) as session:
@@ -109,7 +109,7 @@ def test_the_field_alone_stays(
     ("options", "message"),
     [
         ({"policy": "magic"}, "policy 'magic': bundle toy 0.0.1 supports field, diagonal"),
-        ({"policy": "diagonal", "steps": 4}, "steps: policy 'diagonal' .* takes 3, got 4"),
+        ({"policy": "diagonal", "steps": 4}, "steps: policy 'diagonal' .* takes 1, 3, got 4"),
         ({"policy": "parity", "steps": 0}, "steps: expected a whole number of at least 1, got 0"),
         ({"steps": 2.5}, "steps: expected a whole number"),
         ({"seed": -1}, r"seed: expected a whole number of at least 0 and at most 2\^64−1, got -1"),

@@ -47,10 +47,21 @@ def test_remove_keeps_the_order_of_the_rest() -> None:
     assert [queue.take(), queue.take(), queue.take()] == [1, 3, None]
 
 
-def test_ledger_balances() -> None:
-    ledger = Ledger()
-    assert [ledger.accept() for _ in range(5)] == [0, 1, 2, 3, 4]
-    ledger.deliver()
-    ledger.drop("stale_pose")
-    ledger.drop("reset", count=2)
-    assert (ledger.in_flight, ledger.dropped_total) == (1, 3)
+@given(events=st.lists(st.tuples(st.sampled_from("adcr"), st.integers(0, 12)), max_size=60))
+def test_ledger_counts_each_pose_out_once(events: list[tuple[str, int]]) -> None:
+    ledger, inside = Ledger(), set[int]()
+    for event, index in events:
+        if event == "a":
+            inside.add(ledger.accept())
+        elif event == "d":
+            assert ledger.drop(index, "stale_pose") == (index in inside)
+            inside.discard(index)
+        elif event == "c" and index in inside:
+            ledger.deliver(index)
+            inside.remove(index)
+        elif event == "r":
+            ledger.drop_all("reset")
+            inside.clear()
+        assert ledger.in_flight == len(inside)
+        assert ledger.accepted == ledger.delivered + ledger.dropped_total + ledger.in_flight
+        assert all(ledger.is_open(k) == (k in inside) for k in range(13))

@@ -17,12 +17,17 @@ import gas_rt
 from gas_rt import Avatar, Frame, GasRtWarning, Model, Recording, Request
 from gas_rt.core import Camera, Pose
 from gas_rt.errors import FileError, InputError, SessionError
+from gas_rt.stream.assembly import open_ladder
+from gas_rt.stream.decoding import field_picture
+from gas_rt.stream.denoising import Denoised, DenoiseStage
+from gas_rt.stream.ladder import LadderConfig, SharedLadder
 from gas_rt.stream.recorder import Recorder
 from gas_rt.stream.recording import METADATA_KEY, digest_of
 from gas_rt.stream.replay import Replay
 from gas_rt.stream.session import Session
-from gas_rt.stream.stages import Job, Picture
-from tests.stream.conftest import PATIENCE_S, ToyStage, pose
+from gas_rt.stream.stages import Chain, Job, Picture, Stage
+from tests.stream.conftest import PATIENCE_S, ToyStage, VirtualClock, pose
+from tests.stream.simulation import MS, Simulation, every
 from tests.toy_person import ToyPerson
 
 OpenSession = Callable[..., Session]
@@ -198,11 +203,11 @@ def test_what_is_recorded_is_what_entered_and_what_was_shown(
     assert stage.started.acquire(timeout=PATIENCE_S)
     for value in range(1, 4):
         session.push(pose(value), camera)
-    kept.decided(3, 2)
     stage.gate.release(9)  # type: ignore[union-attr]
     first = session.wait(timeout_s=PATIENCE_S)
     session.finish()
     rest = list(session)
+    kept.decided(3, 2, is_field=False, now_ns=0)
     made = kept.recording()
     assert [(a.index, a.rung, a.request.task) for a in made.admitted] == [
         (0, 0, "view"),
@@ -229,27 +234,132 @@ def test_a_full_recorder_stops_and_keeps_what_can_be_replayed(
     assert len(caplog.records) == 1
 
 
-def test_a_pose_dropped_before_a_policy_saw_it_is_not_recorded(camera: Camera) -> None:
+def test_a_recording_says_how_far_poses_came_and_where_windows_ended(camera: Camera) -> None:
     kept = recorder()
-    jobs = [Job(k, 0, gas_rt.Request(pose(k), camera), 0, 0) for k in range(4)]
+    jobs = [Job(k, 0, gas_rt.Request(pose(k), camera), 0, 0) for k in range(5)]
     for job in jobs:
         kept.entered(job, 0, now_ns=0)
-    for job in jobs[:2]:
-        kept.entered(job, 1, now_ns=0)
+    kept.decided(0, 0, is_field=False, now_ns=0)
+    kept.paused(now_ns=0)
+    kept.dropped(jobs[1], "stale_pose", now_ns=0)  # in front of the denoiser
+    kept.decided(2, 1, is_field=False, now_ns=0)
+    kept.left_out(replace(jobs[2], payload=Denoised(None, None)))  # type: ignore[arg-type]
+    kept.decided(3, 1, is_field=False, now_ns=0)
     shown = replace(jobs[3], payload=Picture(np.zeros((2, 2, 3), np.uint8), None, "full"))  # type: ignore[arg-type]
-    for job in (jobs[1], jobs[2], shown):
-        kept.dropped(job, "unpolled_frame", now_ns=0)
-    assert [a.index for a in kept.recording().admitted] == [0, 1, 3]
+    kept.dropped(shown, "unpolled_frame", now_ns=0)
+    assert [(a.index, a.rung, a.reached, a.fresh) for a in kept.recording().admitted] == [
+        (0, 0, 2, False),
+        (1, 0, 0, False),
+        (2, 1, 1, True),
+        (3, 1, 2, False),
+        (4, 0, 2, False),
+    ]
 
 
-def test_a_recorder_that_was_stopped_stays_so(camera: Camera) -> None:
-    kept = recorder()
-    kept.entered(Job(0, 0, gas_rt.Request(pose(0), camera), 0, 0), 0, now_ns=0)
-    kept.stop("another avatar took over")
-    kept.stop("again")
-    kept.entered(Job(1, 0, gas_rt.Request(pose(1), camera), 0, 0), 0, now_ns=0)
-    kept.decided(1, 1)
-    assert [a.index for a in kept.recording().admitted] == [0]
+def test_a_cut_ends_a_recording_and_what_came_before_it_is_replayed(
+    diffusion_model: Model,
+    diffusion_avatar: Avatar,
+    person: ToyPerson,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    requests = moving(person, 10)
+    shown = []
+    with diffusion_model.session(diffusion_avatar, on_late="lossless", record=True) as session:
+        for k, request in enumerate(requests):
+            if k == 6:
+                assert session.cut_to(diffusion_avatar) == 6
+            while not session.push_request(request):
+                frame = session.wait(timeout_s=PATIENCE_S)
+                shown += [] if frame is None else [frame]
+        session.finish()
+        shown += list(session)
+    assert len(shown) == 10
+    assert "another avatar takes over with frame 6" in caplog.text
+    assert session.record is not None
+    again = list(diffusion_model.replay(diffusion_avatar, session.record.recording()))
+    assert pixels(again) == pixels(shown[:6])
+
+
+def test_steps_and_savings_replay_too(
+    diffusion_model: Model, diffusion_avatar: Avatar, person: ToyPerson, tmp_path: Path
+) -> None:
+    requests = [
+        replace(request, steps=1 if 3 <= k < 8 else None)
+        for k, request in enumerate(moving(person, 12))
+    ]
+    path = tmp_path / "r.gasrec"
+    with diffusion_model.session(
+        diffusion_avatar, on_late="lossless", record=path, half_field=True, skip_below_rad=0.08
+    ) as session:
+        shown = list(gas_rt.FrameStream(session, requests))
+    recording = Recording.open(path)
+    assert [a.request.steps for a in recording.admitted] == [r.steps for r in requests]
+    replay = diffusion_model.replay(diffusion_avatar, recording)
+    assert pixels(replay) == pixels(shown)
+    row = recording.admitted[4]
+    for change, message in (
+        ({"request": replace(row.request, steps=2)}, "frame 4 has 2 steps, policy 'diagonal' "),
+        ({"rung": 9}, "frame 4 is on rung 9, the ladder"),
+    ):
+        rows = list(recording.admitted)
+        rows[4] = replace(row, **change)
+        with pytest.raises(InputError, match=message):
+            diffusion_model.replay(diffusion_avatar, replace(recording, admitted=tuple(rows)))
+
+
+def test_a_session_that_went_down_and_up_the_ladder_is_made_again_to_the_bit(
+    diffusion_model: Model, diffusion_avatar: Avatar, person: ToyPerson
+) -> None:
+    """Real stages on a virtual clock: slow calls, one that hangs, a slow first stage, a pause."""
+    requests = moving(person, 40)
+    run = diffusion_model._run("diagonal", 3, task="pose", seed=5, noise_period=None)
+    performer = diffusion_model.performer(diffusion_avatar)
+    mark = diffusion_model._mark(performer, run, fps=25.0, skip_below_rad=0.0)
+    kept = Recorder(mark)
+    diffusion = diffusion_model._parts.bundle.config.diffusion
+    rungs = open_ladder(diffusion, run, period_ns=40 * MS, config=LadderConfig())._ladder.rungs
+
+    def stages(ladder: SharedLadder | None, clock: VirtualClock) -> list[Stage]:
+        body, condition, denoise, decode = diffusion_model._stages(
+            performer, run, ladder, skip_below_rad=0.0
+        )
+        assert isinstance(denoise, DenoiseStage)
+        denoise._clock = clock
+        return [Chain([body, condition]), denoise, decode]
+
+    def call_ms(now: int) -> float:
+        seconds = (now - 1_000_000_000) / 1e9
+        if 2.5 <= seconds < 2.6:
+            return 400.0
+        return 110.0 if 0.6 <= seconds < 1.6 else 12.0
+
+    def feed_ms(now: int) -> float:
+        return 150.0 if 3.0e9 <= now - 1_000_000_000 < 3.3e9 else 5.0
+
+    sim = Simulation(
+        config=LadderConfig(settle_s=0.3),
+        call_ms=call_ms,
+        feed_ms=feed_ms,
+        watchers=[kept],
+        stages=stages,
+        rungs=list(rungs),
+        request=lambda k: requests[k % len(requests)],
+        field_of=field_picture,
+        max_age_ms=900.0,
+    )
+    times = [t for t in every(40, until_ms=5000) if not 3600 <= t < 4400]
+    sim.run(times, until_ms=5200)
+    recording = kept.recording()
+    frames = [s.frame for s in sim.shown]
+    assert {"full", "fewer_steps", "field", "held"} == {f.level for f in frames}
+    rungs_seen = [a.rung for a in recording.admitted if a.reached]
+    assert max(rungs_seen) > 0
+    assert rungs_seen[0] == rungs_seen[-1] == 0
+    assert {a.reached for a in recording.admitted} >= {0, 2}
+    assert any(a.fresh for a in recording.admitted)
+    replay = diffusion_model.replay(diffusion_avatar, recording)
+    assert pixels(replay) == pixels(frames)
+    assert replay.differing == []
 
 
 def test_a_replay_resets_its_stages_where_the_session_was_reset() -> None:
@@ -346,6 +456,11 @@ I32, U8, F32 = np.int32, np.uint8, np.float32
         ({"without": "shown.level"}, "it lacks tensor 'shown.level'"),
         ({"arrays": {"more": np.zeros(1, F32)}}, "it has also tensor 'more'"),
         ({"arrays": {"admitted.index": np.arange(4, dtype=I32)}}, "generation is int32 .*5"),
+        ({"mark": {"skip_below_rad": 4.0}}, r"its metadata say skip_below_rad 4\.0"),
+        ({"mark": {"half_field": 1}}, "its metadata say half_field 1"),
+        ({"arrays": {"admitted.reached": np.full(5, 3, U8)}}, r"value 3 is not in 0\.\.2"),
+        ({"arrays": {"admitted.fresh": np.full(5, 2, U8)}}, r"value 2 is not in 0\.\.1"),
+        ({"arrays": {"admitted.steps": np.full(5, -1, I32)}}, r"value -1 is not in 0\.\."),
         ({"arrays": {"admitted.rung": np.zeros(5, F32)}}, "admitted.rung is float32"),
         ({"arrays": {"admitted.rotations": np.zeros((5, 23, 3), F32)}}, r"\[5, 24, 3\]"),
         ({"arrays": {"admitted.index": np.zeros(5, I32)}}, "admitted.index: does not rise"),

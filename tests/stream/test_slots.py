@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gas_rt import Avatar, Frame, Model
-from gas_rt.core import Camera
+from gas_rt.core import Camera, Request
 from gas_rt.errors import SessionError
 from gas_rt.stream.session import Session
 from gas_rt.stream.slots import FramePool, lease_of
 from gas_rt.stream.stages import Job, Picture
+from gas_rt.stream.standby import Standby
 from tests.stream.conftest import PATIENCE_S, ToyStage, pose
 from tests.toy_person import ToyPerson
 
@@ -219,3 +220,43 @@ def test_real_stages_write_into_slots(
         gc.collect()
         assert session.frames_held == 0
         assert session._pipeline.pool.made <= 10
+
+
+def test_a_held_frame_shows_its_pixels_though_its_taker_released_them(camera: Camera) -> None:
+    pool = FramePool()
+    standby = Standby(lambda job: None)
+
+    def finished(value: int) -> Job:
+        job = Job(value, 0, Request(pose(value), camera), 0, 0, pool=pool)
+        return next(iter(PooledStage().process(job)))
+
+    shown = finished(7)
+    standby.handed(shown, 0)
+    frame = shown.frame(0)
+    del shown
+    frame.release()
+    other = finished(9).frame(0)  # in the memory that was released
+    held = []
+    for _ in range(3):
+        job, is_new = standby.instead()
+        assert job is not None
+        assert not is_new
+        standby.handed(job, 0)
+        held.append(job.frame(0))
+        del job
+    assert all(f.level == "held" and (f.rgb == 7).all() for f in held)
+    assert (other.rgb == 9).all()
+    memory = {f.rgb.ctypes.data for f in [*held, other]}
+    assert len(memory) == 4
+    held[0].release()  # which must not touch what is held, nor the other repetitions
+    finished(11)
+    again, _ = standby.instead()
+    assert again is not None
+    assert (again.frame(0).rgb == 7).all()
+    assert all((f.rgb == 7).all() for f in held[1:])
+    made = pool.made
+    for _ in range(50):
+        job, _ = standby.instead()
+        assert job is not None
+        standby.handed(job, 0)
+    assert pool.made <= made + 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -13,10 +14,13 @@ import pytest
 from gas_rt import Avatar, Model, Request
 from gas_rt.core import Camera
 from gas_rt.errors import FileError, InputError
+from gas_rt.stream.ladder import LadderConfig
 from gas_rt.stream.session import Session
 from gas_rt.stream.stages import Job
+from gas_rt.stream.starvation import PoseClock, Starvation
 from gas_rt.stream.tracing import Tracer, trace_document
 from tests.stream.conftest import PATIENCE_S, ToyStage, VirtualClock, pose
+from tests.stream.simulation import CAMERA, MS, SimStage, Simulation, conditioned, every
 from tests.stream.trace_rules import check_trace
 from tests.toy_person import ToyPerson
 
@@ -78,12 +82,12 @@ def test_the_law_holds_for_real_stages_and_shares_count_nothing_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a clock that every reading moves on, the same for the session and its stages."""
-    monkeypatch.setattr("time.monotonic_ns", ticking())
+    clock = ticking()
+    monkeypatch.setattr("time.monotonic_ns", clock)
     with diffusion_model.session(
         diffusion_avatar, policy=policy, on_late="lossless", trace=True
     ) as session:
-        session._pipeline._clock = session._clock = ticking()
-        monkeypatch.setattr("time.monotonic_ns", session._clock)
+        session._pipeline._clock = session._clock = clock
         frames = []
         for request in person.requests(7, side=128):
             while not session.push_request(request):
@@ -280,3 +284,63 @@ def test_a_trace_that_cannot_be_is_named_before_the_session_opens(
         assert session.push_request(Request(request.pose, request.camera))
         assert session.wait(timeout_s=PATIENCE_S) is not None
     check_trace(tracer.document())
+
+
+def test_the_ladder_what_it_shows_and_what_it_drops_are_in_the_trace() -> None:
+    """On virtual time: the law of sums holds for whatever made a frame."""
+    tracer = Tracer()
+
+    def call_ms(now: int) -> float:
+        return 400.0 if 1_500 <= now / MS - 1_000 < 3_500 else 20.0
+
+    sim = Simulation(
+        config=LadderConfig(settle_s=0.3),
+        call_ms=call_ms,
+        feed_ms=lambda now: 250.0 if 5_000 <= now / MS - 1_000 < 5_500 else 8.0,
+        max_age_ms=300.0,
+        watchers=[tracer],
+    )
+    times = [t for t in every(40, until_ms=11_000) if not 9000 <= t < 10_000]
+    sim.run(times, until_ms=11_200)
+    levels = {s.frame.level for s in sim.shown}
+    assert {"full", "field", "held"} <= levels
+    for shown in sim.shown:
+        t = shown.frame.timings
+        total = sum(t.stages_ms.values()) + sum(t.waits_ms.values())
+        assert total == pytest.approx((t.ready_ns - t.pushed_ns) / 1e6, abs=1e-6), shown
+        assert ("held" in t.waits_ms) == (shown.frame.level == "held")
+    phases = check_trace(tracer.document())
+    marks = Counter(e["name"] for e in phases["i"])
+    assert marks["ladder: field"] >= 1
+    assert marks["ladder: 0"] >= 1
+    assert marks["pause"] == 1
+    for level in levels:
+        assert marks[f"level: {level}"] >= 1
+    dropped = sim.pipeline.ledger.dropped
+    assert dropped["old_pose"] + dropped["old_frame"] > 0
+    for reason, count in dropped.items():
+        assert marks[f"drop: {reason}"] == count
+    polls = [e["args"]["level"] for e in phases["X"] if e["name"] == "poll"]
+    assert polls == [s.frame.level for s in sim.shown]
+    assert len(phases["s"]) == sim.pipeline.ledger.delivered
+
+
+def test_a_cut_and_where_poses_come_from_are_in_the_trace() -> None:
+    tracer = Tracer()
+    sim = Simulation(watchers=[tracer])
+    sim.pipeline.cut([SimStage(name, conditioned) for name in ("feed", "denoise", "decode")])
+    clock = PoseClock(period_ns=40 * MS, starvation=Starvation(hold_s=0.2, return_s=0.3))
+    sources = []
+    for tick in range(200):
+        now = tick * 40 * MS
+        if not 50 <= tick < 100:
+            clock.sample(Request(pose(tick), CAMERA), captured_ns=now)
+        assert clock.wait_ns(now) == 0
+        assert clock.tick(now) is not None
+        if not sources or sources[-1] != clock.source:
+            sources.append(clock.source)
+            tracer.source(clock.source, now_ns=now)
+    assert sources == ["tracker", "hold", "breathe", "return", "tracker"]
+    names = [e["name"] for e in check_trace(tracer.document())["i"]]
+    assert "cut" in names
+    assert [n for n in names if n.startswith("poses: ")] == [f"poses: {s}" for s in sources]

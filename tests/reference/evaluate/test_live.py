@@ -60,3 +60,12 @@ def test_without_the_field_the_photo_and_the_body_are_all_it_has(avatars, case, 
     assert without.pictures.shape == with_it.pictures.shape
     assert not np.array_equal(without.pictures, with_it.pictures)
     assert without.levels.get("full", 0) + without.levels.get("field", 0) == FRAMES
+
+
+def test_what_saves_time_is_asked_of_the_session(avatars, case):
+    plain = Streamed(avatars, "diagonal", 3)(case).pictures
+    half = Streamed(avatars, "diagonal", 3, half_field=True)(case).pictures
+    assert not np.array_equal(half, plain)
+    assert np.abs(half - plain).mean() < 0.05
+    still = Streamed(avatars, "diagonal", 3, skip_below_rad=3.0)(case).pictures
+    assert np.array_equal(still, plain)  # only the camera moves here

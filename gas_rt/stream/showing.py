@@ -1,0 +1,99 @@
+"""When frames are handed out, and what is in the place of one that is late. Pure, under a lock."""
+
+from __future__ import annotations
+
+from gas_rt.stream.pacing import Pacer
+from gas_rt.stream.plans import Lateness, QueuePlan
+from gas_rt.stream.queues import BoundedQueue
+from gas_rt.stream.stages import Job
+
+__all__ = ["Showing"]
+
+
+class Showing:
+    """The end of a pipeline: takes jobs with their pictures, says which is due.
+
+    The caller counts them; what this gives back as displaced or stood in for is for it to count.
+    """
+
+    def __init__(self, plan: QueuePlan, *, period_ns: int, lateness: Lateness | None) -> None:
+        self._plan = plan
+        self._period_ns = period_ns
+        self._late = lateness
+        self._pacer = Pacer(period_ns) if plan.paced else None
+        self._ready_last_ns: int | None = None
+        self.frames: BoundedQueue[Job] = BoundedQueue(
+            max(plan.frames, plan.burst), drop_oldest=plan.drop_oldest
+        )
+
+    def put(self, job: Job) -> list[Job]:
+        """Take in a frame that is ready, if there is room; the ones it displaces."""
+        displaced = []
+        if self._plan.drop_oldest and job.burst is not None:
+            # A burst stays together; what is left of the one before it gives way, but for one
+            # frame whose turn is about to come.
+            newest = self.frames.newest()
+            spread = newest is not None and bool(newest.burst) and self._late is not None
+            limit = max(self._plan.frames + spread, job.burst + 1)
+            while len(self.frames) >= limit and (old := self.frames.take()) is not None:
+                displaced.append(old)
+        old = self.frames.offer(job).displaced
+        return displaced if old is None else [*displaced, old]
+
+    def skipped(self, now_ns: int) -> list[Job]:
+        """Frames to leave out, since nobody took any for a while: all but the newest."""
+        skipped = []
+        if self._pacer is not None and self._pacer.is_behind(now_ns):
+            while len(self.frames) > 1 and (old := self.frames.take()) is not None:
+                skipped.append(old)
+        return skipped
+
+    def early_ns(self, job: Job, now_ns: int) -> int:
+        """How long a frame that is ready waits for its time."""
+        early_ns = job.not_before_ns - now_ns
+        if early_ns > 2 * self._period_ns:  # no tick is so far ahead: the clock went back
+            early_ns = 0
+        if self._pacer is not None:
+            early_ns = max(early_ns, self._pacer.wait_ns(now_ns))
+        elif self._late is not None and job.burst and self._late.standby.handed_ns is not None:
+            # Frames that were made at once show poses a period apart.
+            wait_ns = self._late.standby.handed_ns + self._period_ns - now_ns
+            early_ns = max(early_ns, min(wait_ns, self._period_ns))
+        return early_ns
+
+    def note_ready(self, now_ns: int, *, busy_since_ns: int | None) -> None:
+        """Tell the ladder the pace: the time without work between two frames does not count."""
+        last, self._ready_last_ns = self._ready_last_ns, now_ns
+        if self._late is not None and last is not None:
+            begun = last if busy_since_ns is None else max(last, busy_since_ns)
+            self._late.ladder.frame(max(0, now_ns - begun), now_ns)
+
+    def instead(self, now_ns: int, *, busy_since_ns: int | None) -> tuple[Job | None, bool, int]:
+        """What stands in for a frame that is late and whether it is new, or how long until then.
+
+        The wait is 0 where time alone brings nothing.
+        """
+        if self._late is None or busy_since_ns is None:
+            return None, False, 0
+        late_ns = self._late.ladder.late_ns
+        wait_ns = self._late.standby.wait_ns(now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns)
+        if wait_ns > 0:
+            return None, False, wait_ns
+        job, is_new = self._late.standby.instead()
+        if job is not None and self._pacer is not None:
+            self._pacer.reset()  # the cadence goes on from here: what is late now stays later
+        return job, is_new, 0
+
+    def handed(self, job: Job, now_ns: int) -> None:
+        """The frame of `job` was handed out."""
+        if self._pacer is not None:
+            self._pacer.start(now_ns)
+        if self._late is not None:
+            self._late.standby.gone(job.index)
+            self._late.standby.handed(job, now_ns)
+
+    def reset(self) -> None:
+        """A new stream."""
+        self._ready_last_ns = None
+        if self._pacer is not None:
+            self._pacer.reset()

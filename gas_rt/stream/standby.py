@@ -1,0 +1,76 @@
+"""What is shown where the next frame is late: its field, or the last frame once more. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from gas_rt.stream.stages import Job, Picture
+
+__all__ = ["FIRST_FRAME_NS", "Standby"]
+
+# Before the first frame a window fills, which is no lateness; a machine that takes longer than
+# this for it shows the field meanwhile.
+FIRST_FRAME_NS = 500_000_000
+
+
+class Standby:
+    """Keeps the jobs whose field has been rendered and whose frame was not shown yet.
+
+    It asks for the time since the last frame was handed out, in which there was work all along:
+    a stream whose poses stop is not late.
+    """
+
+    def __init__(self, picture_of: Callable[[Job], Picture | None]) -> None:
+        """`picture_of`: the field of a job that has passed the first stage, at its size."""
+        self._picture_of = picture_of
+        self._jobs: dict[int, Job] = {}
+        self._last: Job | None = None
+        self._handed_ns: int | None = None
+
+    def fed(self, job: Job) -> None:
+        """The first stage is done with `job`."""
+        self._jobs[job.index] = job
+
+    def gone(self, index: int) -> None:
+        """The job needs no more frame: it was shown or dropped."""
+        self._jobs.pop(index, None)
+
+    def handed(self, job: Job, now_ns: int) -> None:
+        """The frame of `job`, whose payload is its picture, was handed out."""
+        # Its taker may release the frame, whose memory is then another's, and this one may be
+        # shown again.
+        self._last = job.copied(level="held")
+        self._handed_ns = now_ns
+
+    @property
+    def handed_ns(self) -> int | None:
+        """When the last frame was handed out."""
+        return self._handed_ns
+
+    def wait_ns(self, now_ns: int, *, busy_since_ns: int, late_ns: int) -> int:
+        """How long until the next frame is late; 0 if it is."""
+        if self._handed_ns is None:
+            due_ns = busy_since_ns + max(FIRST_FRAME_NS, late_ns)
+        else:
+            due_ns = min(max(self._handed_ns, busy_since_ns), now_ns) + late_ns
+        return max(0, due_ns - now_ns)
+
+    def instead(self) -> tuple[Job | None, bool]:
+        """A job with the picture to show now, and whether it is of a pose not shown before.
+
+        None if there is neither a field nor a frame to repeat.
+        """
+        for index in sorted(self._jobs):
+            job = self._jobs[index]
+            picture = self._picture_of(job)
+            if picture is not None:
+                return replace(job, payload=picture), True
+        if self._last is None:
+            return None, False
+        return self._last.copied(level="held"), False
+
+    def reset(self) -> None:
+        """Forget the stream."""
+        self._jobs.clear()
+        self._last = self._handed_ns = None
