@@ -14,6 +14,7 @@ from torch import Tensor, nn
 __all__ = ["computes_half", "feeders", "moved", "place_of", "prepared", "usual"]
 
 T = TypeVar("T")
+HALF_IN_HARDWARE = ("avx512_bf16", "amx_bf16", "bf16")  # the last is ARM's
 AHEAD = 2  # batches that wait per thread that makes them
 
 
@@ -37,8 +38,8 @@ def computes_half(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        # The only names that torch has for this.
-        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        found = torch.cpu.get_capabilities()  # without the names of other architectures
+        return any(found.get(name, False) for name in HALF_IN_HARDWARE)
     return False
 
 

@@ -49,6 +49,8 @@ class Plan:
     Attributes
     ----------
     chosen : seeds of the people, in order.
+    frames : of a clip, each kept once; training plays clips of fewer than its `played` forth and
+        back.
     twins : whether everybody's mirror image has a clip too, right after theirs.
     first : number of the first shard.
     mixture : who is scanned and who is filmed, and how well videos are fitted.
@@ -198,7 +200,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--split", choices=tuple(SPLITS), required=True)
-    add("--clips", type=_positive, required=True, help="people, one clip each")
+    add("--clips", type=_positive, required=True, help="people, one clip each, with --twins two")
     add(
         "--skip", type=int, default=0, help=f"people to leave out, a multiple of {PEOPLE_PER_SHARD}"
     )
@@ -206,7 +208,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--frames",
         type=_positive,
         default=24,
-        help="of a clip; training plays shorter ones forth and back",
+        help="of a clip, each kept once; training plays fewer than it needs forth and back",
     )
     add("--twins", action="store_true", help="a second clip of everybody's mirror image")
     add("--stage1", type=Path, required=True, help="checkpoint of the field")

@@ -258,6 +258,11 @@ class Clips:
         """Frames per clip, as it is played."""
         return len(self._played)
 
+    def azimuth(self, clip: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Of the cameras of the named frames of a clip, from 0 at the photo's to π behind."""
+        found: NDArray[np.float32] = self.arrays["azimuth"][clip, self._played[indices]]
+        return found
+
     def frames(self, clip: int, indices: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """The named frames of a clip; −1 is its anchor, the picture itself."""
         anchors = {

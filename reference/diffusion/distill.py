@@ -27,6 +27,7 @@ from torch import Tensor
 
 from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
+from reference.diffusion.batches import Batch, collate, draw_clip
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import KINDS, TASKS, Clips
 from reference.diffusion.config import DiffusionConfig
@@ -35,11 +36,8 @@ from reference.diffusion.student import Student, start_as
 from reference.diffusion.training import (
     LIVE_SIGMAS,
     VALIDATION_CLIPS,
-    Batch,
     DiffusionTraining,
     check_clips,
-    collate,
-    draw_clip,
     plain,
     with_own_context,
 )
@@ -247,9 +245,7 @@ def _guidance(clips: Clips, clip: int, frames: NDArray[np.int64], strongest: flo
     """[F]: of a motion the strongest, of views a function of their azimuth, of the anchor none."""
     told = np.full(len(frames), strongest)
     if TASKS[clips.arrays["task"][clip]] == "view":
-        once = np.arange(clips.arrays["azimuth"].shape[1])
-        played = np.resize(np.concatenate([once, once[::-1]]), clips.length)  # forth and back
-        azimuth = clips.arrays["azimuth"][clip, played[np.maximum(frames, 0)]]
+        azimuth = clips.azimuth(clip, np.maximum(frames, 0))
         told = 1 + (strongest - 1) * azimuth / np.pi
     return np.where(frames == ANCHOR, 1.0, told).astype(np.float32)
 

@@ -14,7 +14,7 @@ import torch
 from reference.autoencoder.training import PRESETS as AUTOENCODERS
 from reference.autoencoder.training import _track_statistics
 from reference.data import Geometry, PointSet, Sampler, Shards
-from reference.devices import computes_half, feeders, moved, place_of, prepared
+from reference.devices import HALF_IN_HARDWARE, computes_half, feeders, moved, place_of, prepared
 from reference.nerf import PRESETS as FIELDS
 from reference.nerf import HumanNerf
 from reference.nerf.checkpoint import mesh_of
@@ -103,3 +103,27 @@ def test_what_moves_keeps_its_kind() -> None:
     assert place_of(torch.nn.Linear(1, 1, device="meta")) == place
     assert not computes_half(place)
     assert feeders(torch.device("cpu")) == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "half"),
+    [
+        ({"architecture": "x86_64", "avx512_f": True, "avx512_bf16": False}, False),
+        ({"architecture": "x86_64", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"architecture": "aarch64", "bf16": True}, True),
+        ({"architecture": "aarch64", "bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_half_is_for_processors_that_compute_in_it(
+    found: dict[str, object], half: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: found)
+    assert computes_half(torch.device("cpu")) is half
+
+
+def test_torch_has_this_processors_names_for_half() -> None:
+    told = torch.cpu.get_capabilities()
+    if told["architecture"] in ("x86_64", "aarch64"):
+        assert any(name in told for name in HALF_IN_HARDWARE)
+    assert computes_half(torch.device("cpu")) in (True, False)

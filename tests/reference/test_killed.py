@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,64 +12,56 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from killed_run import ROOT, STEPS, trainer
+from killed_run import MOMENTS, ROOT, STAGES, STEPS
 
 from reference.diffusion.clips import write_clips
 from reference.training import _forget
 from tests.reference.diffusion.conftest import CHANNELS, SIDE, toy_clip
 
-KILLS = 2
 SCRIPT = Path(__file__).with_name("killed_run.py")
+# A process that is forked must not have threads, and sums must be added in the same order.
+ALONE = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clips")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with every stage's whole training and the one in parts, and how they ended."""
+    clips, out = tmp_path_factory.mktemp("clips"), tmp_path_factory.mktemp("trained")
     made = [toy_clip(k, "view" if k % 2 else "pose") for k in range(4)]
     black = np.zeros((CHANNELS, SIDE, SIDE), np.float16)
-    write_clips(folder / "train-00000.npz", made, black_latent=black)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def teacher(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("teacher")
-    trainer("unet", clips, out, None)()
-    return out / "checkpoint.pt"
-
-
-@pytest.mark.timeout(1200)  # seconds on a free machine, many minutes on one that is shared
-@pytest.mark.parametrize("stage", ["stage1", "autoencoder", "unet", "student"])
-def test_kills_change_nothing(
-    stage: str, shards: Path, clips: Path, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    data = shards if stage in ("stage1", "autoencoder") else clips
-    own = request.getfixturevalue("teacher") if stage == "student" else None
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    trainer(stage, data, whole, own)()
-    told = [stage, KILLS, len(stage), data, parts, *([own] if own else [])]
-    found = subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, told)],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-        # One thread: a process that is forked must not have others.
-        env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    write_clips(clips / "train-00000.npz", made, black_latent=black)
+    told = [sys.executable, str(SCRIPT), str(shards), str(clips), str(out)]
+    environment = os.environ | ALONE | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        told, cwd=ROOT, check=False, capture_output=True, text=True, env=environment
     )
-    ends = [int(line) for line in found.stdout.split()]
-    assert ends.count(-signal.SIGKILL) >= 1, ends
+    assert done.returncode == 0, done.stderr
+    (out / "stderr.txt").write_text(done.stderr)
+    return out
+
+
+@pytest.mark.timeout(900)  # half a minute on a free core, many on one that is shared
+@pytest.mark.parametrize("stage", STAGES)
+def test_kills_change_nothing(stage: str, trained: Path) -> None:
+    ends = json.loads((trained / "ends.json").read_text())[stage]
+    told = (trained / "stderr.txt").read_text()
+    assert {ends[name] for name, _ in MOMENTS} == {-signal.SIGKILL}, (ends, told)
+    assert ends["somewhere"] in (-signal.SIGKILL, 0), (ends, told)  # 0: faster than the kill
+    assert ends["whole"] == ends["parts"] == 0, (ends, told)
+    whole, parts = trained / stage / "whole", trained / stage / "parts"
     one, two = (torch.load(d / "checkpoint.pt", weights_only=True) for d in (whole, parts))
     assert one["step"] == two["step"] == STEPS
     for part in ("model", "mean"):
+        assert one[part].keys() == two[part].keys()
         for name, value in one[part].items():
             assert torch.equal(two[part][name], value), (part, name)
     moments = zip(
         one["optimiser"]["state"].values(), two["optimiser"]["state"].values(), strict=True
     )
-    assert all(torch.equal(a["exp_avg"], b["exp_avg"]) for a, b in moments)
-    steps = [json.loads(line)["step"] for line in (parts / "curve.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps))
+    for a, b in moments:
+        assert all(torch.equal(a[name], b[name]) for name in ("exp_avg", "exp_avg_sq", "step"))
+    rows = [json.loads(line) for line in (parts / "curve.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [STEPS]
 
 
 def test_a_curve_loses_what_a_kill_undid(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import torch
 from reference import train as command
 from reference.diffusion import Denoiser
 from reference.diffusion.ablations import ABLATIONS, BUDGET, ablated
+from reference.diffusion.batches import draw
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import Clip, Clips, read_clips, write_clips
 from reference.diffusion.config import DiffusionConfig
-from reference.diffusion.training import PRESETS, draw, losses, train, validate
+from reference.diffusion.training import PRESETS, losses, train, validate
 from tests.reference.diffusion.conftest import CHANNELS, LENGTH, SIDE, toy_clip
 
 MODEL, CONFIG = PRESETS["tiny"]

@@ -13,13 +13,12 @@ import torch
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.training import PRESETS as AUTOENCODERS
 from reference.diffusion import edm
+from reference.diffusion.batches import collate, draw
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import Clips, Pictures, make_clip, read_clips, write_clips
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.training import (
     PRESETS,
-    collate,
-    draw,
     losses,
     train,
     with_own_context,
@@ -261,7 +260,7 @@ def test_training_resumes_to_the_same_weights(shards: Path, tmp_path: Path) -> N
 
 def test_clips_that_do_not_fit_are_refused(shards: Path, tmp_path: Path) -> None:
     longer = replace(CONFIG, windows=WindowConfig(), played=LENGTH)
-    with pytest.raises(ValueError, match="clips hold 6 frames, windows need 20"):
+    with pytest.raises(ValueError, match="clips play 6 frames, windows need 20"):
         train(MODEL, longer, data=shards, out=tmp_path)
     with pytest.raises(ValueError, match="latents of 4 channels, the model has 16"):
         train(PRESETS["mini"][0], CONFIG, data=shards, out=tmp_path)
