@@ -40,7 +40,7 @@ def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.timeout(900)  # half a minute on a free core, many on one that is shared
+@pytest.mark.timeout(900)  # 80 s of processor time, which a machine that is shared gives slowly
 @pytest.mark.parametrize("stage", STAGES)
 def test_kills_change_nothing(stage: str, trained: Path) -> None:
     ends = json.loads((trained / "ends.json").read_text())[stage]
