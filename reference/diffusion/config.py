@@ -11,7 +11,6 @@ __all__ = [
     "ImageEncoderConfig",
     "UNetConfig",
     "context_gain",
-    "picture_detail",
     "picture_gain",
 ]
 
@@ -144,15 +143,6 @@ def picture_gain(config: DiffusionConfig) -> float:
     field costs SSIM; three quarters bring as much PSNR and cost none.
     """
     return 1.0 if config.residual_std is None else 0.75
-
-
-def picture_detail(config: DiffusionConfig) -> float:
-    """How much of the finest detail is drawn once more.
-
-    The field and a mean of guesses are both blurred. A quarter brings the spectrum nearer to the
-    truth's than the field's is, for 0.1 dB.
-    """
-    return 0.0 if config.residual_std is None else 0.25
 
 
 PRESETS: dict[str, DiffusionConfig] = {

@@ -21,7 +21,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("stage1", "autoencoder", "unet", "student")
-STEPS = 8
+STEPS = 6
 # Moments and which of them is the last, in the order of the attempts: half a checkpoint is
 # written, weights are ahead of their mean, a whole checkpoint has not got its name.
 MOMENTS = (("saving", 1), ("stepping", 3), ("naming", 1))
