@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,10 @@ import gas_rt
 from gas_rt.bench.load import LIMITS, load_between, read_cpu_times
 from gas_rt.stream.report import write_report
 
-__all__ = ["MISSED", "NEVER", "Skipped", "add_output_flags", "finish", "observed", "row", "tell"]
+__all__ = ["MISSED", "NEVER", "finish", "names_of", "observed", "parser_of", "row", "tell"]
 
 MISSED = 3
 NEVER = 1e9  # in place of infinity, which JSON lacks
-
-
-class Skipped(Exception):  # noqa: N818 - no error: what the row is about is not there
-    """A row cannot be measured here; says why."""
 
 
 def row(
@@ -74,10 +70,44 @@ def _cpu_s() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def add_output_flags(parser: argparse.ArgumentParser) -> None:
-    """``--json`` and ``--out``."""
-    parser.add_argument("--json", action="store_true", help="print the report, not a table")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report there too")
+def parser_of(
+    module: str, about: str | None, parts: Collection[str], *, quick: str
+) -> argparse.ArgumentParser:
+    """The command line of a benchmark of sessions; `quick` says what ``--quick`` does not judge."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=about)
+    add = parser.add_argument
+    add("--json", action="store_true", help="print the report, not a table")
+    add("--out", type=Path, metavar="FILE", help="write the report there too")
+    add("--quick", action="store_true", help=f"in seconds; {quick} not judged")
+    add(
+        "--parts",
+        type=names_of(parts, "part"),
+        default=list(parts),
+        metavar="NAME,…",
+        help=f"of {', '.join(parts)}",
+    )
+    add("--model", default="gas-mini", metavar="NAME", help="name or folder")
+    add("--backend", default="auto", metavar="B", help="(%(default)s)")
+    add("--precision", default="auto", metavar="P", help="(%(default)s)")
+    add("--avatar", type=Path, help="(the bundled person, enrolled first)")
+    add("--policy", metavar="P", help="(the model's)")
+    add("--steps", type=int, metavar="N", help="(the model's)")
+    add("--side", type=int, metavar="PX", help="of the pictures (the model's)")
+    return parser
+
+
+def names_of(known: Collection[str], what: str) -> Callable[[str], list[str]]:
+    """What makes argparse's ``NAME,…`` a list, each `what` a known one."""
+
+    def names(text: str) -> list[str]:
+        found = text.split(",")
+        if unknown := [name for name in found if name not in known]:
+            raise argparse.ArgumentTypeError(
+                f"no such {what}: {unknown}; there are {', '.join(known)}"
+            )
+        return found
+
+    return names
 
 
 def finish(

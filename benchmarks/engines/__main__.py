@@ -15,7 +15,8 @@ from benchmarks.engines.parity import parity_table
 from benchmarks.engines.setting import Arrays, Setting
 from benchmarks.engines.table import markdown
 from benchmarks.kernels.machine import describe
-from benchmarks.kernels.rows import Row, Skipped
+from benchmarks.kernels.rows import Row, Skipped, measured
+from benchmarks.reporting import MISSED, names_of, tell
 from export.bundle import open_stage2
 from export.compare import film
 from export.diffusion import Stage2, diffusion_cases
@@ -34,7 +35,6 @@ ROWS: dict[str, Callable[[Setting], Row]] = {
         attn_folded,
     )
 }
-MISSED = 3
 CHECKPOINTS = Path(__file__).parents[2] / "reference" / "checkpoints"
 SAMPLES, FRAMES = 3, 24  # of each graph for the table of parity, and of the stream they are from
 
@@ -77,15 +77,7 @@ def run(
 ) -> dict[str, Any]:
     """The report of the named rows; `samples` as of `parity_table`."""
     environment = describe()
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
-    for name in names:
-        tell(name)
-        try:
-            rows.append(ROWS[name](setting).as_dict(quick=setting.quick))
-        except Skipped as reason:
-            skipped[name] = str(reason)
-            tell(f"{name} skipped: {reason}")
+    rows, skipped = measured(ROWS, names, setting, quick=setting.quick)
     table: list[dict[str, Any]] = []
     if parity:
         tell("parity of every graph with PyTorch")
@@ -137,11 +129,6 @@ def _stage(bundle: Bundle, folder: Path) -> Stage2 | str:
     return open_stage2(**paths)
 
 
-def tell(doing: str) -> None:
-    """Progress goes where it does not mix with the report."""
-    print(doing, file=sys.stderr, flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.engines", description=__doc__)
     add = parser.add_argument
@@ -156,20 +143,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--threads", type=int, default=2, metavar="N", help="(%(default)s)")
     add(
         "--rows",
-        type=_names,
+        type=names_of(ROWS, "row"),
         default=list(ROWS),
         metavar="NAME,…",
         help=f"of {', '.join(ROWS)} (all)",
     )
     return parser
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in ROWS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no such row: {unknown}; there are {', '.join(ROWS)}")
-    return names
 
 
 if __name__ == "__main__":

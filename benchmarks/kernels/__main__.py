@@ -15,10 +15,11 @@ from benchmarks.kernels.machine import describe, measure_peaks
 from benchmarks.kernels.normals import normals_512
 from benchmarks.kernels.people import Setting
 from benchmarks.kernels.renders import fast_db, field_128, field_512
-from benchmarks.kernels.rows import Row, Skipped
+from benchmarks.kernels.rows import Row, measured
 from benchmarks.kernels.shells import lbs_inverse_cdist, lbs_inverse_kdtree
 from benchmarks.kernels.skinning import lbs_forward
 from benchmarks.kernels.table import markdown
+from benchmarks.reporting import MISSED, names_of, tell
 
 ROWS: dict[str, Callable[[Setting], Row]] = {
     row.__name__: row
@@ -34,7 +35,6 @@ ROWS: dict[str, Callable[[Setting], Row]] = {
         bake,
     )
 }
-MISSED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,16 +59,8 @@ def run(
     environment = describe()
     tell("measuring the machine")
     setting = Setting(measure_peaks(cores=threads, quick=quick), threads, quick)
-    rows: list[dict[str, Any]] = []
-    skipped: dict[str, str] = {}
     try:
-        for name in names:
-            tell(name)
-            try:
-                rows.append(ROWS[name](setting).as_dict(quick=quick))
-            except Skipped as reason:
-                skipped[name] = str(reason)
-                tell(f"{name} skipped: {reason}")
+        rows, skipped = measured(ROWS, names, setting, quick=quick)
     finally:
         setting.close()
     return {
@@ -82,11 +74,6 @@ def run(
     }
 
 
-def tell(doing: str) -> None:
-    """Progress goes where it does not mix with the report."""
-    print(doing, file=sys.stderr, flush=True)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kernels", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the report, not a table")
@@ -98,20 +85,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="(%(default)s)")
     parser.add_argument(
         "--rows",
-        type=_names,
+        type=names_of(ROWS, "row"),
         default=list(ROWS),
         metavar="NAME,…",
         help=f"of {', '.join(ROWS)} (all)",
     )
     return parser
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    unknown = [name for name in names if name not in ROWS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"no such row: {unknown}; there are {', '.join(ROWS)}")
-    return names
 
 
 if __name__ == "__main__":

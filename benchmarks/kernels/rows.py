@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from benchmarks.kernels.timing import Timing
+from benchmarks.reporting import tell
 
-__all__ = ["Limit", "Row", "Skipped"]
+__all__ = ["Limit", "Row", "Skipped", "measured"]
+
+S = TypeVar("S")
 
 
 class Skipped(Exception):  # noqa: N818 - no error: the row's competitor is not installed
@@ -104,3 +107,19 @@ class Row:
         if quick:
             return "correct" if self.ok(quick=True) else "wrong"
         return "passed" if self.ok(quick=False) else "missed"
+
+
+def measured(
+    rows: Mapping[str, Callable[[S], Row]], names: Iterable[str], setting: S, *, quick: bool
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """The named rows for the report, and why others of them were skipped."""
+    found: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
+    for name in names:
+        tell(name)
+        try:
+            found.append(rows[name](setting).as_dict(quick=quick))
+        except Skipped as reason:
+            skipped[name] = str(reason)
+            tell(f"{name} skipped: {reason}")
+    return found, skipped

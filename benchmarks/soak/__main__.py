@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.reporting import add_output_flags, finish, observed, row, tell
+from benchmarks.reporting import finish, observed, parser_of, row, tell
 from benchmarks.soak.parts import LIMIT_MIB, PARTS, SoakSettings, pairs_per_frame, run_part
 from benchmarks.soak.trend import flatness, growth, theil_sen
 from gas_rt.errors import InputError
@@ -202,31 +202,12 @@ def _control(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=f"python -m {MINE}", description=__doc__)
-    add_output_flags(parser)
-    parser.add_argument("--quick", action="store_true", help="in seconds; trends are not judged")
+    parser = parser_of(MINE, __doc__, PARTS, quick="trends are")
     parser.add_argument(
         "--state", type=Path, metavar="FILE", help="keep each part there, go on from it"
     )
-    parser.add_argument(
-        "--parts", type=_names, default=list(PARTS), metavar="NAME,…", help=f"of {', '.join(PARTS)}"
-    )
-    parser.add_argument("--model", default="gas-mini", metavar="NAME", help="name or folder")
-    parser.add_argument("--backend", default="auto", metavar="B", help="(%(default)s)")
-    parser.add_argument("--precision", default="auto", metavar="P", help="(%(default)s)")
-    parser.add_argument("--avatar", type=Path, help="(the bundled person, enrolled for each part)")
-    parser.add_argument("--policy", metavar="P", help="(the model's)")
-    parser.add_argument("--steps", type=int, metavar="N", help="(the model's)")
-    parser.add_argument("--side", type=int, metavar="PX", help="of the pictures (the model's)")
     parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
     return parser
-
-
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if unknown := [name for name in names if name not in PARTS]:
-        raise argparse.ArgumentTypeError(f"no such part: {unknown}; there are {', '.join(PARTS)}")
-    return names
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from gas_rt.engine import open_bundle, open_engine
 from gas_rt.enrollment import ModelParts
 from gas_rt.stream.report import available_cpus
 
-__all__ = ["Setting", "Times", "age_bound_periods", "still_with_noise"]
+__all__ = ["Setting", "Times", "still_with_noise"]
 
 TREMBLES = 200  # different poses of somebody who stands still
 RATE_SHARE = 0.8  # of what a session sustains, that rows with a margin ask for
@@ -58,6 +58,7 @@ class Setting:
     Attributes
     ----------
     policy, steps : of the sessions; by default the model's.
+    first_stage : what a pose's time in the first stage consists of, as in `Frame.timings`.
     quick : speed is not judged.
     """
 
@@ -84,8 +85,10 @@ class Setting:
         if self.policy != "field" and diffusion is not None:
             self.steps = self.steps or diffusion.usual_steps(self.policy)
             self.warm_up = diffusion.schedule(self.policy, steps=self.steps).window.length
+            self.first_stage = ("body", "field", "normals", "condition")
         else:
             self.steps, self.warm_up = None, 4
+            self.first_stage = ("body",)
         self.avatar = avatar_of(model, self.avatar_path)
         self.poses = dance(model, self.avatar, self.side_px or model.resolution)
 
@@ -162,10 +165,6 @@ class Setting:
         """A rate that leaves a margin, 25 at most."""
         return min(FPS_MAX, RATE_SHARE * self.sustained_fps)
 
-    def age_bound_ms(self, *, waiting: int = 0) -> float:
-        """The age of pose that docs/benchmarks.md promises at `fps`, `waiting` poses queued."""
-        return (age_bound_periods(self.steps or 0) + waiting) * 1e3 / self.fps
-
     def close(self) -> None:
         """Free the models."""
         self._stack.close()
@@ -180,15 +179,6 @@ class Setting:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def age_bound_periods(steps: int) -> int:
-    """Periods of the stream that a pose can age: one per step, and one in each place it can wait.
-
-    Those are the pose queue, the stages before and behind the denoiser, the two hand-overs between
-    them, and the frame queue.
-    """
-    return steps + 6
 
 
 def still_with_noise(requests: list[gas_rt.Request], noise_rad: float) -> Iterator[gas_rt.Request]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,14 +14,65 @@ from torch import Tensor
 from reference.diffusion.clips import DOWNSAMPLING, Clips
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import centre
-from reference.diffusion.windows import Window, live, opening, parity
+from reference.diffusion.windows import Window, WindowConfig, live, opening, parity
+from reference.training import Schedule
 
 if TYPE_CHECKING:
     from reference.diffusion.training import DiffusionTraining
 
-__all__ = ["Batch", "collate", "draw", "draw_clip"]
+__all__ = ["Batch", "ClipTraining", "collate", "draw", "draw_clip"]
 
 BALANCE_FLOOR = 0.2  # of centred latents' mean square, which is about 0.7
+
+
+@dataclass(frozen=True)
+class ClipTraining(Schedule):
+    """How windows are drawn from clips and shared out: of stage 2's training and its student's.
+
+    Attributes
+    ----------
+    parity_batch, live_batch : windows per step of each kind; a step has one kind.
+    workers : threads that share the windows of a step, evenly, whatever ``*_batch`` it is of.
+    half : layers compute in bfloat16 on devices that do so in hardware; weights, their gradients
+        and the loss stay in float32. Without it one step would take the time of ten.
+    view_share : share of view clips where both tasks are there.
+    played : clips of fewer frames are played forth and back up to so many.
+    drop_reference : share of windows without embedding and reference latent: the unconditional
+        branch of guidance.
+    drop_nerf : share of windows whose field render is black.
+    own_context : share of live steps whose context is what the model itself (a student's teacher)
+        predicts from pure noise. Trained on the truth alone it would copy what it sees there, and
+        in a stream, where context is its own work, pass errors on instead of looking at the
+        conditions.
+    crops : widths in latent pixels of the columns that windows are cut to, round the person, one
+        drawn per step; what does not fit the latents is their whole width. A standing person
+        leaves most columns black, and they cost as much as the others.
+    balance : windows weigh less, the more the field leaves to generate, as in a mean of decibels.
+        Else the few people whose backs nobody could guess are most of the gradient.
+    person_weight : how much more an error on the person counts than one on the background.
+    """
+
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    parity_batch: int = 2
+    live_batch: int = 6
+    view_share: float = 0.5
+    played: int = 24
+    drop_reference: float = 0.15
+    drop_nerf: float = 0.15
+    own_context: float = 0.5
+    crops: tuple[int, ...] = (8, 8, 12, 16)
+    balance: bool = True
+    person_weight: float = 3.0
+    workers: int = 2
+    half: bool = True
+
+    def __post_init__(self) -> None:
+        for name in (f.name for f in fields(self) if f.name.endswith("_batch")):
+            if getattr(self, name) % self.workers:
+                raise ValueError(
+                    f"{type(self).__name__}: {name} = {getattr(self, name)} windows cannot be "
+                    f"shared evenly by {self.workers} workers; choose a multiple"
+                )
 
 
 class Batch(NamedTuple):
@@ -63,7 +115,7 @@ def collate(
     clips: Clips,
     model: DiffusionConfig,
     windows: list[Window],
-    config: DiffusionTraining,
+    config: ClipTraining,
     rng: np.random.Generator,
     *,
     width: int | None = None,
@@ -147,7 +199,7 @@ def _cut(part: dict[str, NDArray[Any]], columns: slice) -> dict[str, NDArray[Any
     }
 
 
-def draw_clip(clips: Clips, config: DiffusionTraining, rng: np.random.Generator) -> int:
+def draw_clip(clips: Clips, config: ClipTraining, rng: np.random.Generator) -> int:
     """A clip of the task that the shares of tasks say."""
     view = rng.random() < config.view_share
     task = "view" if view else "pose"

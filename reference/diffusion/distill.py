@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch import Tensor
 
 from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
-from reference.diffusion.batches import Batch, collate, draw_clip
+from reference.diffusion.batches import Batch, ClipTraining, collate, draw_clip
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import KINDS, TASKS, Clips
 from reference.diffusion.config import DiffusionConfig
@@ -36,13 +36,12 @@ from reference.diffusion.student import Student, start_as
 from reference.diffusion.training import (
     LIVE_SIGMAS,
     VALIDATION_CLIPS,
-    DiffusionTraining,
     check_clips,
     plain,
     with_own_context,
 )
 from reference.diffusion.windows import ANCHOR, Window, WindowConfig, live, parity
-from reference.training import Losses, Run, Schedule, fit
+from reference.training import Losses, Run, fit
 
 __all__ = ["PRESETS", "Layout", "Lesson", "StudentTraining", "draw", "losses", "target", "train"]
 
@@ -52,7 +51,7 @@ F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class StudentTraining(Schedule):
+class StudentTraining(ClipTraining):
     """How a student is trained.
 
     Attributes
@@ -66,12 +65,8 @@ class StudentTraining(Schedule):
     guidance : the range that a window's strongest guidance is drawn from; shipped is within it.
     rolling_share, parity_share : of windows whose levels roll, as in `diagonal`, and of those of
         `parity`; the others are `sequential`'s, whose frames in flight share a level.
-    live_batch, parity_batch : windows per step of training.
-    workers, half, crops, played, view_share, drop_nerf, own_context, balance, person_weight :
-        see `training.DiffusionTraining`; own context is the teacher's.
     """
 
-    windows: WindowConfig = field(default_factory=WindowConfig)
     sigmas: tuple[tuple[float, ...], ...] = ((40.0, 10.0, 3.0, 1.0), (40.0, 4.0), (40.0,))
     shares: tuple[float, ...] = (0.5, 0.3, 0.2)
     steps: int = 3_000
@@ -82,19 +77,11 @@ class StudentTraining(Schedule):
     guidance: tuple[float, float] = (1.0, 2.5)
     rolling_share: float = 0.5
     parity_share: float = 0.25
-    live_batch: int = 6
-    parity_batch: int = 2
-    played: int = 24
-    view_share: float = 0.5
+    drop_reference: float = 0.0  # it is told the guidance and has no unconditional branch
     drop_nerf: float = 0.05
-    own_context: float = 0.5
-    crops: tuple[int, ...] = (8, 8, 12, 16)
-    balance: bool = True
-    person_weight: float = 3.0
-    workers: int = 2
-    half: bool = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         flight, counts = self.windows.in_flight, [len(levels) for levels in self.sigmas]
         if len(self.shares) != len(counts) or len(set(counts)) != len(counts):
             raise ValueError(
@@ -113,19 +100,6 @@ class StudentTraining(Schedule):
                 )
         if not 0 <= self.guidance[0] <= self.guidance[1]:
             raise ValueError(f"StudentTraining: guidance {self.guidance} is no range from 0 up")
-        for name in ("live_batch", "parity_batch"):
-            if getattr(self, name) % self.workers:
-                raise ValueError(
-                    f"StudentTraining: {name} = {getattr(self, name)} windows cannot be shared "
-                    f"evenly by {self.workers} workers; choose a multiple"
-                )
-
-    @property
-    def filling(self) -> DiffusionTraining:
-        """How windows are filled, in the words of the teacher's training."""
-        shared = {f.name for f in fields(self)} & {f.name for f in fields(DiffusionTraining)}
-        values = {name: getattr(self, name) for name in shared}
-        return DiffusionTraining(**values | {"drop_reference": 0.0, "opening_batch": self.workers})
 
 
 PRESETS: dict[str, StudentTraining] = {
@@ -199,15 +173,14 @@ def lesson(
     width: int | None = None,
 ) -> Lesson:
     """A window of each of `layouts`, all of one length."""
-    filling = config.filling
     made = [window(config, layout, levels, rng, length=clips.length) for layout in layouts]
     windows, ends = [w for w, _ in made], [end for _, end in made]
-    chosen = [draw_clip(clips, filling, rng) for _ in windows]
+    chosen = [draw_clip(clips, config, rng) for _ in windows]
     guidance = [
         _guidance(clips, clip, w.frames, rng.uniform(*config.guidance))
         for clip, w in zip(chosen, windows, strict=True)
     ]
-    batch = collate(clips, model, windows, filling, rng, width=width, chosen=chosen)
+    batch = collate(clips, model, windows, config, rng, width=width, chosen=chosen)
     return Lesson(batch, torch.from_numpy(np.stack(ends)), torch.from_numpy(np.stack(guidance)))
 
 
@@ -341,7 +314,7 @@ def train(
             "take its own, with `for_teacher`"
         )
     clips = Clips(data, split="train", length=config.played, tasks=TASKS, kinds=KINDS)
-    check_clips(clips, trained.config, config.filling, folder=data)
+    check_clips(clips, trained.config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
         held_out = Clips(data, split="val", limit=VALIDATION_CLIPS, length=config.played)
@@ -377,10 +350,7 @@ def train(
 def for_teacher(config: StudentTraining, teacher: Path) -> StudentTraining:
     """The configuration with the windows that the teacher was trained on."""
     _, about = open_checkpoint(teacher)
-    values = {f.name: getattr(config, f.name) for f in fields(config)}
-    return StudentTraining(
-        **values | {"windows": WindowConfig(**_tuples(about["train"]["windows"]))}
-    )
+    return replace(config, windows=WindowConfig(**_tuples(about["train"]["windows"])))
 
 
 def _sha256(path: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
-from reference.diffusion.batches import Batch, collate, draw
+from reference.diffusion.batches import Batch, ClipTraining, collate, draw
 from reference.diffusion.checkpoint import open_checkpoint
 from reference.diffusion.clips import KINDS, TASKS, Clips
 from reference.diffusion.config import PRESETS as MODELS
@@ -22,7 +22,7 @@ from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.unet import start_simple
 from reference.diffusion.windows import WindowConfig, live, parity
-from reference.training import Losses, Run, Schedule, fit
+from reference.training import Losses, Run, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
@@ -34,7 +34,7 @@ LIVE_SIGMAS = (40.0, 34.0, 28.0, 22.0)
 
 
 @dataclass(frozen=True)
-class DiffusionTraining(Schedule):
+class DiffusionTraining(ClipTraining):
     """How stage 2 is trained.
 
     Attributes
@@ -43,58 +43,19 @@ class DiffusionTraining(Schedule):
         conditions tell is learned there, from as many people as a step has frames.
     single_share : share of later steps that stay on single frames: windows alone unlearn half of
         what the opening taught.
-    opening_batch, parity_batch, live_batch : windows per step of each kind; a step has one kind.
-    workers : threads that share the windows of a step.
-    half : layers compute in bfloat16 on devices that do so in hardware; weights, their gradients
-        and the loss stay in float32. Without it one step would take the time of ten.
+    opening_batch : windows of single frames per step.
     live_share : share of the steps on windows whose windows are live.
-    view_share : share of view clips where both tasks are there.
-    played : clips of fewer frames are played forth and back up to so many.
     tasks, kinds : what clips are trained on; all but for ablations.
-    drop_reference : share of windows without embedding and reference latent: the unconditional
-        branch of guidance.
-    drop_nerf : share of windows whose field render is black.
-    own_context : share of live steps whose context is what the model itself predicts from pure
-        noise. Trained on the truth alone it would copy what it sees there, and in a stream, where
-        context is its own work, pass errors on instead of looking at the conditions.
-    crops : widths in latent pixels of the columns that windows are cut to, round the person, one
-        drawn per step; what does not fit the latents is their whole width. A standing person
-        leaves most columns black, and they cost as much as the others.
-    balance : windows weigh less, the more the field leaves to generate, as in a mean of decibels.
-        Else the few people whose backs nobody could guess are most of the gradient.
-    person_weight : how much more an error on the person counts than one on the background.
     """
 
-    windows: WindowConfig = field(default_factory=WindowConfig)
     steps: int = 7_000
-    lr: float = 1e-3
     warmup: int = 100
     opening_steps: int = 5_000
     single_share: float = 0.4
     opening_batch: int = 48
-    parity_batch: int = 2
-    live_batch: int = 6
     live_share: float = 0.6
-    view_share: float = 0.5
-    played: int = 24
     tasks: tuple[str, ...] = TASKS
     kinds: tuple[str, ...] = KINDS
-    drop_reference: float = 0.15
-    drop_nerf: float = 0.15
-    own_context: float = 0.5
-    crops: tuple[int, ...] = (8, 8, 12, 16)
-    balance: bool = True
-    person_weight: float = 3.0
-    workers: int = 2
-    half: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("opening_batch", "parity_batch", "live_batch"):
-            if getattr(self, name) % self.workers:
-                raise ValueError(
-                    f"DiffusionTraining: {name} = {getattr(self, name)} windows cannot be shared "
-                    f"evenly by {self.workers} workers; choose a multiple"
-                )
 
 
 PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
@@ -224,6 +185,12 @@ def train(
     kind, whatever is trained on.
     """
     clips = Clips(data, split="train", length=config.played, tasks=config.tasks, kinds=config.kinds)
+    everything = set(config.tasks) == set(TASKS) and set(config.kinds) == set(KINDS)
+    if not everything and not clips.left_out:
+        raise ValueError(
+            f"{data}: all its clips are of task {' or '.join(config.tasks)} and kind "
+            f"{' or '.join(config.kinds)}, so nothing would be left out; add others"
+        )
     check_clips(clips, model_config, config, folder=data)
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
@@ -259,15 +226,9 @@ def train(
 
 
 def check_clips(
-    clips: Clips, model_config: DiffusionConfig, config: DiffusionTraining, *, folder: Path
+    clips: Clips, model_config: DiffusionConfig, config: ClipTraining, *, folder: Path
 ) -> None:
-    """Raise unless clips are long enough, of the model's latents, and what was asked for."""
-    everything = set(config.tasks) == set(TASKS) and set(config.kinds) == set(KINDS)
-    if not everything and not clips.left_out:
-        raise ValueError(
-            f"{folder}: all its clips are of task {' or '.join(config.tasks)} and kind "
-            f"{' or '.join(config.kinds)}, so nothing would be left out; add others"
-        )
+    """Raise unless clips are long enough and of the model's latents."""
     needed = max(config.windows.parity_frames, config.windows.live_frames)
     if clips.length < needed:
         raise ValueError(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.engines import __main__ as command
-from benchmarks.engines import backends
+from benchmarks.engines import backends, parity
 from benchmarks.engines import setting as settings
 from benchmarks.engines.setting import Setting, inputs_of
 from benchmarks.engines.table import markdown
@@ -28,7 +28,7 @@ def setting(bundle):  # noqa: F811
 
 @pytest.fixture
 def no_bf16(monkeypatch):
-    for module in (backends, settings):
+    for module in (backends, parity, settings):
         monkeypatch.setattr(module, "cpu_has_bf16", lambda: False)
 
 

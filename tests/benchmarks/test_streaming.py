@@ -16,7 +16,7 @@ from benchmarks.reporting import NEVER, row
 from benchmarks.streaming import trouble
 from benchmarks.streaming.__main__ import PARTS, main
 from benchmarks.streaming.brake import Brake
-from benchmarks.streaming.setting import Times, age_bound_periods, still_with_noise
+from benchmarks.streaming.setting import Times, still_with_noise
 from gas_rt import Avatar, Request
 from gas_rt.bench.drive import Clocks, Sample
 from gas_rt.stream.session import SessionStats
@@ -28,7 +28,7 @@ class ToySetting:
 
     quick = False
     warm_up = 2
-    steps = 4
+    first_stage = ("work",)
     fps = 25.0
     sustained_fps = 40.0
     times = Times(overload_s=4.0, calm_s=2.0, trouble_s=2.0, after_s=6.0)
@@ -45,13 +45,11 @@ class ToySetting:
             self.time, service_ms=25, slots=4 if lossless else 1, drop_oldest=not lossless
         )
         session.brake = self.brake  # type: ignore[attr-defined]
+        session.age_bound_ms = None if lossless else 420.0  # type: ignore[attr-defined]
         return session
 
     def requests(self) -> Iterator[Request]:
         return itertools.repeat(request())
-
-    def age_bound_ms(self, *, waiting: int = 0) -> float:
-        return (age_bound_periods(self.steps) + waiting) * 40.0
 
 
 def judged(part: Any, session: type[QueueingSession] = QueueingSession) -> dict[str, Any]:
@@ -79,7 +77,12 @@ def test_a_row_is_ok_from_its_ratio_on() -> None:
 def test_overload_is_bounded_and_accounted_for() -> None:
     rows = judged(trouble.overload)
     assert all(r["ok"] for r in rows.values()), rows
-    assert rows["overload_freshest_age"]["ours"] < 60
+    for on_late in ("freshest", "paced"):
+        age = rows[f"overload_{on_late}_age"]
+        assert age["ours"] < 60
+        assert age["peer"] == 420 + 25  # what the session promises, and its first stage
+        assert age["periods"] == pytest.approx(age["ours"] / 40, abs=0.01)
+    assert "overload_lossless_age" not in rows  # which promises none
     fresh = rows["overload_freshest_dropped"]
     assert fresh["ours"] == fresh["peer"] > 200  # two of three poses
     lossless = rows["overload_lossless_refused"]

@@ -239,6 +239,11 @@ class Simulation:
             self._now = max(now + 1, min(t for t in times if t > now))
             self.clock.now_ns = self._now + self._jumped
 
+    def close(self) -> None:
+        """Close the stages, which no thread does here at its end."""
+        for k in range(3):
+            self.pipeline._lanes.close(k)
+
     def jump_ms(self, by_ms: float) -> None:
         """Set the session's clock forth or back; nothing else notices."""
         self._jumped += round(by_ms * MS)

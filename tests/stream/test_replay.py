@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -348,7 +349,8 @@ def test_a_session_that_went_down_and_up_the_ladder_is_made_again_to_the_bit(
         max_age_ms=900.0,
     )
     times = [t for t in every(40, until_ms=5000) if not 3600 <= t < 4400]
-    sim.run(times, until_ms=5200)
+    with closing(sim):  # else its denoiser stays in the shared model's accounts
+        sim.run(times, until_ms=5200)
     recording = kept.recording()
     frames = [s.frame for s in sim.shown]
     assert {"full", "fewer_steps", "field", "held"} == {f.level for f in frames}
