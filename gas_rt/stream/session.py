@@ -289,6 +289,7 @@ class Session:
         """
         if self._takeover is None:
             raise SessionError("cut_to: this session was not opened by model.session()")
+        self._pipeline.require_accepting()  # before anything is loaded for nothing
         made = self._takeover(avatar)
         workers = grouped(made.stages, self._split)
         try:

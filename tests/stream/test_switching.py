@@ -190,6 +190,24 @@ def test_a_cut_to_an_avatar_of_another_bundle_is_refused_and_the_stream_goes_on(
         assert session.wait(timeout_s=PATIENCE_S) is not None
 
 
+def test_a_cut_of_a_stream_that_ended_makes_nothing_ready(
+    diffusion_model: Model,
+    diffusion_avatar: Avatar,
+    other: Avatar,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Avatar] = []
+    session = diffusion_model.session(diffusion_avatar)
+    monkeypatch.setattr(session, "_takeover", made.append)
+    session.finish()
+    with pytest.raises(SessionError, match="finish"):
+        session.cut_to(other)
+    session.close()
+    with pytest.raises(SessionError, match="the session is closed"):
+        session.cut_to(other)
+    assert not made
+
+
 # ---- the ladder -------------------------------------------------------------------------------
 
 
