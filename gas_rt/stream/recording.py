@@ -110,9 +110,10 @@ class SessionMark:
             task=run.task,
             noise_period=run.noise_period,
             mode=mode,
-            half_field=half_field,
-            skip_below_rad=skip_below_rad,
-            fps=fps,
+            # As a file can hold them: a rate may be a Fraction, or any of them NumPy's.
+            half_field=bool(half_field),
+            skip_below_rad=float(skip_below_rad),
+            fps=float(fps),
             threads=threads,
             backend=backend.actual,
             device=backend.device,

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +233,21 @@ def test_a_full_recorder_stops_and_keeps_what_can_be_replayed(
     assert [a.index for a in made.admitted] == [0, 1, 2]
     assert [s.index for s in made.shown] == [0, 1, 2]
     assert len(caplog.records) == 1
+
+
+def test_a_recorder_is_full_of_held_frames_too(camera: Camera) -> None:
+    """A file with more frames than poses would be refused where it is read."""
+    kept = recorder(frames=3)
+    job = Job(0, 0, gas_rt.Request(pose(0), camera), 0, 0)
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    shown = replace(job, payload=Picture(pixels, pixels[..., 0], "held")).frame(0)
+    kept.entered(job, 0, now_ns=0)
+    for _ in range(5):
+        kept.delivered(shown, begin_ns=0, end_ns=0)
+        kept.took(shown)
+    made = kept.recording()
+    assert [(s.index, s.digest) for s in made.shown] == [(0, digest_of(shown))] * 3
+    assert kept.full
 
 
 def test_a_recording_says_how_far_poses_came_and_where_windows_ended(camera: Camera) -> None:
@@ -501,6 +517,29 @@ def test_what_is_no_recording_is_refused(recorded: Path, tmp_path: Path) -> None
     save_file({"x": np.zeros(1, F32)}, tmp_path / "other", {"a": "b"})
     with pytest.raises(FileError, match="its metadata lack 'gas_rt_recording'"):
         Recording.open(tmp_path / "other")
+
+
+def test_settings_that_are_numbers_of_another_kind_are_recorded(
+    toy_model: Model, avatar: Avatar, tmp_path: Path
+) -> None:
+    path, odd = tmp_path / "r.gasrec", np.float32(0.25)
+    options = {"fps": Fraction(30000, 1001), "skip_below_rad": odd, "half_field": np.True_}
+    with toy_model.session(avatar, record=path, **options):  # type: ignore[arg-type]
+        pass
+    said = Recording.open(path).session
+    assert (said.fps, said.skip_below_rad, said.half_field) == (30000 / 1001, 0.25, True)
+
+
+def test_a_trace_that_cannot_be_written_does_not_cost_the_recording(
+    toy_model: Model, avatar: Avatar, tmp_path: Path
+) -> None:
+    folder, path = tmp_path / "gone", tmp_path / "r.gasrec"
+    folder.mkdir()
+    session = toy_model.session(avatar, trace=folder / "t.json", record=path)
+    folder.rmdir()
+    with pytest.raises(FileError, match=r"t\.json: cannot write"):
+        session.close()
+    assert Recording.open(path).shown == ()
 
 
 def test_a_recording_of_too_many_frames_is_refused_before_it_is_read(
