@@ -433,11 +433,18 @@ class Pipeline:
     def _stand_in(self, now: int) -> tuple[Frame | None, int | None]:
         """What is shown while the next frame is late, or how long until it is."""
         since = self._busy_since_ns
-        if not self.ledger.in_flight:
+        wait_ns = self._showing.late_in_ns(now, busy_since_ns=since)
+        if not self.ledger.in_flight or wait_ns is None:
             return None, None
-        job, is_new, wait_ns = self._showing.instead(now, busy_since_ns=since)
+        if wait_ns > 0:
+            return None, wait_ns
+        assert self._late is not None
+        for old in self._late.standby.outdated(lambda job: self._is_old(job, now)):
+            self._count_out(old, "old_frame")
+            self._notify()
+        job, is_new = self._showing.instead()
         if job is None:
-            return None, wait_ns or None
+            return None, None
         if is_new:
             self._showing.note_ready(now, busy_since_ns=since)
         job = job.waited("late" if is_new else "held", (now - job.at_ns) / 1e6, now)
@@ -468,16 +475,20 @@ class Pipeline:
         return job.entered("handoff" if k else "queue", now)
 
     def _leave_out(self, job: Job) -> None:
-        """The stages that `job` has not come to never see it; its pose was counted before."""
+        """The stages that `job` has not come to never see it."""
         for watcher in self._watchers if not job.pause else ():
             watcher.left_out(job)
 
     def _drop(self, job: Job, reason: DropReason) -> None:
+        """`job` was taken out of its queue, and does not go on."""
+        self._count_out(job, reason)
+        self._leave_out(job)
+
+    def _count_out(self, job: Job, reason: DropReason) -> None:
+        """The pose of `job` gets no frame, wherever it is, unless something was shown for it."""
         if self.ledger.drop(job.index, reason):
             for watcher in self._watchers:
                 watcher.dropped(job, reason, now_ns=self._clock())
-        else:
-            self._leave_out(job)
         self._ready_ns.pop(job.index, None)
         if self._late is not None:
             self._late.standby.gone(job.index)

@@ -24,7 +24,6 @@ from gas_rt.stream.watching import Watcher
 
 if TYPE_CHECKING:
     from gas_rt.core import Frame
-    from gas_rt.stream.queues import DropReason
     from gas_rt.stream.stages import Job
 
 __all__ = ["Recorder"]
@@ -84,10 +83,6 @@ class Recorder(Watcher):
         """The window ends in front of the next pose that the denoiser takes."""
         with self._lock:
             self._paused = True
-
-    def dropped(self, job: Job, reason: DropReason, *, now_ns: int) -> None:
-        """A frame's end."""
-        self.left_out(job)
 
     def left_out(self, job: Job) -> None:
         """How far a pose came. What posed it may remember it, so it stays in the recording."""

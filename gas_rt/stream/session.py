@@ -57,7 +57,8 @@ class SessionConfig:
     burst : frames that can leave the last stage together; as many may wait to be taken.
     ladder : how late frames are answered; None waits for each, however late.
     max_age_ms : poses older than this when they would be begun, and frames older when they would
-        be handed out, are dropped instead and counted as ``old_pose`` and ``old_frame``.
+        be handed out, are dropped instead and counted as ``old_pose`` and ``old_frame``. What
+        stands in for a late frame is no older either.
     resample : frames are made at `fps` whatever the rate of the poses, which are interpolated;
         the counts are then of what was made of them, not of pushes.
     starvation : what the avatar does when poses stop; needs `resample`.

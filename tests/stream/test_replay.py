@@ -257,12 +257,12 @@ def test_a_recording_says_how_far_poses_came_and_where_windows_ended(camera: Cam
         kept.entered(job, 0, now_ns=0)
     kept.decided(0, 0, is_field=False, now_ns=0)
     kept.paused(now_ns=0)
-    kept.dropped(jobs[1], "stale_pose", now_ns=0)  # in front of the denoiser
+    kept.left_out(jobs[1])  # in front of the denoiser
     kept.decided(2, 1, is_field=False, now_ns=0)
     kept.left_out(replace(jobs[2], payload=Denoised(None, None)))  # type: ignore[arg-type]
     kept.decided(3, 1, is_field=False, now_ns=0)
     shown = replace(jobs[3], payload=Picture(np.zeros((2, 2, 3), np.uint8), None, "full"))  # type: ignore[arg-type]
-    kept.dropped(shown, "unpolled_frame", now_ns=0)
+    kept.left_out(shown)
     assert [(a.index, a.rung, a.reached, a.fresh) for a in kept.recording().admitted] == [
         (0, 0, 2, False),
         (1, 0, 0, False),
