@@ -129,6 +129,29 @@ def test_only_the_latest_samples_are_kept_and_tasks_change_with_theirs() -> None
     assert resampler.at(9905 * MS).task == "pose"
 
 
+def test_a_reset_that_comes_while_a_tick_is_handed_over_drops_it(
+    open_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session([ToyStage()], resample=True, fps=100)
+    assert session._conductor is not None
+    offer, handing, offered = session._conductor._offer, threading.Event(), threading.Event()
+    resetting = threading.Thread(target=lambda: (handing.wait(PATIENCE_S), session.reset()))
+
+    def slowly(request: Request) -> None:
+        handing.set()
+        resetting.join(0.2)  # a reset may come between, or wait for this
+        offer(request)
+        offered.set()
+
+    monkeypatch.setattr(session._conductor, "_offer", slowly)
+    resetting.start()
+    session.push(turning(0), CAMERA)
+    assert offered.wait(PATIENCE_S)
+    resetting.join(PATIENCE_S)
+    stats = session.stats()
+    assert (stats.accepted, stats.dropped_by_reason) == (1, {"reset": 1})
+
+
 def test_without_starvation_nothing_comes_after_the_last_sample() -> None:
     samples = [(k * 20.0, request(k * 0.02)) for k in range(50)]
     made = ticks(PoseClock(period_ns=PERIOD, starvation=None), samples, until_ms=3000)
