@@ -114,12 +114,17 @@ class Pipeline:
         """Whether the pipeline has ended, by `close` or by a failure."""
         return self._closing
 
-    def offer(self, request: Request, *, captured_ns: int | None) -> bool:
-        """Hand a request to the first stage; False if the pose queue is full and lossless."""
+    def offer(self, request: Request, *, captured_ns: int | None, patient: bool = False) -> bool:
+        """Hand a request to the first stage; False if the pose queue is full and lossless.
+
+        That is a refusal unless the caller is `patient`, and offers it again when there is room.
+        """
         with self._changed:
             self._require_accepting()
             now = self._clock()
             poses = self._queues[0]
+            if not poses.has_room and patient:
+                return False
             if not poses.has_room:
                 self.ledger.refused += 1
                 for watcher in self._watchers:
@@ -363,8 +368,8 @@ class Pipeline:
             return None, None
         if not late.ladder.gathers:
             self._busy_since_ns = None
-        if k or not self.ledger.in_flight:
-            return None, None
+        if k or self.ledger.in_flight <= len(self._queues[-1]):
+            return None, None  # what is left only waits to be taken
         left_ns = min(self._idle_since_ns, now) + round(late.ladder.config.pause_s * 1e9) - now
         if left_ns > 0:
             return None, left_ns

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
 
+import numpy as np
+
 from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
 from gas_rt.stream.conductor import Conductor
@@ -95,6 +97,10 @@ class SessionConfig:
             raise InputError(
                 "resample: a 'lossless' session makes a frame of every pose; leave it out, or use "
                 "'freshest' or 'paced'"
+            )
+        if self.starvation is not None and not isinstance(self.starvation, Starvation):
+            raise InputError(
+                f"starvation: expected True, False or a gas_rt.Starvation, got {self.starvation!r}"
             )
         if self.starvation is not None and not self.resample:
             raise InputError("starvation: makes poses of its own; it needs resample=True")
@@ -240,10 +246,10 @@ class Session:
         """`push_wait` for a request that is already one object."""
         self._check(request)
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
-        while not self._offer(request):
+        while not self._offer(request, patient=True):
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
             if left_s is not None and left_s <= 0:
-                return False
+                return self._offer(request)
             self._pipeline.wait(lambda: self._pipeline.has_room, timeout_s=left_s)
         return True
 
@@ -262,7 +268,7 @@ class Session:
         with self._woken() as changed:
             while True:
                 changed.clear()
-                if self._offer(request):
+                if self._offer(request, patient=True):
                     return
                 await changed.wait()
 
@@ -454,9 +460,10 @@ class Session:
             watchers=self._watchers,
         )
 
-    def _offer(self, request: Request) -> bool:
+    def _offer(self, request: Request, *, patient: bool = False) -> bool:
         if self._conductor is None:
-            return self._pipeline.offer(request, captured_ns=request.captured_ns)
+            captured_ns = None if request.captured_ns is None else int(request.captured_ns)
+            return self._pipeline.offer(request, captured_ns=captured_ns, patient=patient)
         self._pipeline.require_accepting()
         self._conductor.sample(request)
         return True
@@ -473,6 +480,8 @@ class Session:
         return frame, early_ns
 
     def _check(self, request: Request) -> None:
+        if not isinstance(request, Request):
+            raise ShapeError(f"push: expected a gas_rt.Request, got {type(request).__name__}")
         if not isinstance(request.pose, Pose) or not isinstance(request.camera, Camera):
             raise ShapeError(
                 "push: expected a gas_rt.Pose and a gas_rt.Camera, got "
@@ -480,8 +489,14 @@ class Session:
             )
         if request.task is not None and request.task not in get_args(Task):
             raise InputError(f"task: expected one of {list(get_args(Task))}, got {request.task!r}")
-        if request.captured_ns is not None:
-            ahead_ns = request.captured_ns - self._clock()
+        captured_ns = request.captured_ns
+        if captured_ns is not None:
+            if not isinstance(captured_ns, int | np.integer) or isinstance(captured_ns, bool):
+                raise InputError(
+                    "captured_ns: expected whole nanoseconds of time.monotonic_ns(), got "
+                    f"{captured_ns!r}"
+                )
+            ahead_ns = int(captured_ns) - self._clock()
             if ahead_ns > CLOCK_SLACK_NS:
                 raise InputError(
                     f"captured_ns: lies {ahead_ns / 1e9:.1f} s in the future; "

@@ -15,6 +15,7 @@ from gas_rt.stream.ladder import LadderConfig, ScriptedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.plans import promised_age_ns
 from gas_rt.stream.stages import Job
+from gas_rt.stream.watching import Watcher
 from tests.stream.conftest import pose
 from tests.stream.simulation import (
     CAMERA,
@@ -178,6 +179,27 @@ def test_a_consumer_that_stops_costs_nothing_but_its_own_frames(on_late: OnLate)
     reasons = sim.pipeline.ledger.dropped
     assert set(reasons) == {"unpolled_frame"}
     assert 120 <= reasons["unpolled_frame"] <= 126
+
+
+@pytest.mark.parametrize("on_late", LIVE)
+def test_a_pause_ends_a_window_once_however_long_its_frames_wait_to_be_taken(
+    on_late: OnLate,
+) -> None:
+    class Pauses(Watcher):
+        def paused(self, *, now_ns: int) -> None:
+            pauses_ms.append(now_ns / MS - 1000)
+
+    pauses_ms: list[float] = []
+    stopped = 2000
+    sim = Simulation(
+        on_late=on_late,
+        polls=lambda now: not stopped <= now / MS - 1000 < 9000,
+        watchers=[Pauses()],
+    )
+    sim.run(every(40, until_ms=stopped), until_ms=9500)
+    assert len(pauses_ms) == 1
+    assert stopped < pauses_ms[0] < stopped + 600
+    assert sim.pipeline.ledger.in_flight == 0
 
 
 @pytest.mark.parametrize("on_late", LIVE)
