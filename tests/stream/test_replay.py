@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -94,6 +95,39 @@ def test_a_live_session_with_drops_is_made_again_to_the_bit(
         np.testing.assert_array_equal(one.request.pose.rotations, two.request.pose.rotations)
     with pytest.raises(SessionError, match="iterated once"):
         list(replay)
+
+
+def test_a_recording_of_300_frames_is_made_again_to_the_bit(
+    diffusion_model: Model, diffusion_avatar: Avatar, person: ToyPerson, tmp_path: Path
+) -> None:
+    """Twelve seconds of a stream with dropped poses, frames of fewer steps and a reset."""
+    path = tmp_path / "r.gasrec"
+    requests = [
+        replace(request, steps=1 if k % 40 < 4 else None)
+        for k, request in enumerate(moving(person, 120))
+    ]
+    shown: list[Frame] = []
+    with diffusion_model.session(
+        diffusion_avatar, policy="diagonal", seed=9, on_late="freshest", record=path
+    ) as session:
+        for k, request in enumerate(itertools.cycle(requests)):
+            session.push_request(request)
+            if k == 140:
+                session.reset()
+            if k % 5:  # else the next pose comes at once
+                frame = session.wait(timeout_s=0.1)
+                shown += [] if frame is None else [frame]
+            if len(shown) >= 300:
+                break
+        stats = session.stats()
+    assert len(shown) == stats.delivered + stats.levels.get("held", 0) == 300
+    assert stats.dropped > 20
+    replay = diffusion_model.replay(diffusion_avatar, path)
+    for one, two in itertools.zip_longest(replay, shown):
+        assert (one.index, one.level) == (two.index, two.level)
+        np.testing.assert_array_equal(one.rgb, two.rgb)
+        np.testing.assert_array_equal(one.alpha, two.alpha)
+    assert (len(replay.identical), replay.differing) == (300, [])
 
 
 def test_parity_and_another_task_replay_too(
