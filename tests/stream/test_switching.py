@@ -157,7 +157,7 @@ def test_cuts_without_poses_between_them_and_after_a_reset_leave_nothing(
         assert [frame.index for frame in session] == [2]
         with pytest.raises(SessionError, match="finish"):
             session.cut_to(other)
-    assert sorted(closed) == sorted(["body", "condition", "denoise", "decode"] * 6)
+    assert sorted(closed) == sorted(["body", "condition", "denoise", "decode"] * 5)
     assert threading.active_count() == threads
 
 
