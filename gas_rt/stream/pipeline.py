@@ -154,24 +154,30 @@ class Pipeline:
 
     def take(self) -> tuple[Frame | None, int | None]:
         """The next frame if one is due; else None and, if time alone brings one, how long (ns)."""
-        with self._changed:
-            self._require_open()
-            now = self._clock()
-            frames = self._showing.frames
-            while (job := frames.peek()) is not None and self._is_old(job, now):
-                frames.take()
-                self._drop(job, "old_frame")
-                self._notify()
-            for skipped in self._showing.skipped(now):
-                self._drop(skipped, "unpolled_frame")
-            job = frames.peek()
-            if job is None:
-                return self._stand_in(now)
-            early_ns = self._showing.early_ns(job, now)
-            if early_ns > 0:
-                return None, early_ns
-            frames.take()
-            return self._hand_out(job, now, ready_ns=self._ready_ns[job.index]), None
+        field = None
+        looked = False
+        while True:
+            with self._changed:
+                self._require_open()
+                now = self._clock()
+                if (job := self._ready(now)) is not None:
+                    early_ns = self._showing.early_ns(job, now)
+                    if early_ns > 0:
+                        return None, early_ns
+                    self._showing.frames.take()
+                    return self._hand_out(job, now, ready_ns=self._ready_ns[job.index]), None
+                wait_ns = self._late_in_ns(now)
+                if wait_ns != 0:
+                    return None, wait_ns
+                assert self._late is not None
+                standby = self._late.standby
+                waiting = standby.waiting()
+                if field is not None and not standby.is_waiting(field):
+                    field, looked = None, False
+                if looked or not waiting:
+                    return self._stand_in(field, now), None
+            # Fitted to its size out of the lock: whoever pushes would wait for it, and every stage.
+            field, looked = standby.field_of(waiting), True
 
     def cut(self, stages: Sequence[Stage]) -> int:
         """Let `stages` make what is offered from now on; the index of the first such frame.
@@ -435,25 +441,38 @@ class Pipeline:
     def _is_old(self, job: Job, now: int) -> bool:
         return self._max_age_ns is not None and now - job.captured_ns > self._max_age_ns
 
-    def _stand_in(self, now: int) -> tuple[Frame | None, int | None]:
-        """What is shown while the next frame is late, or how long until it is."""
-        since = self._busy_since_ns
-        wait_ns = self._showing.late_in_ns(now, busy_since_ns=since)
-        if not self.ledger.in_flight or wait_ns is None:
-            return None, None
-        if wait_ns > 0:
-            return None, wait_ns
-        assert self._late is not None
-        for old in self._late.standby.outdated(lambda job: self._is_old(job, now)):
-            self._count_out(old, "old_frame")
+    def _ready(self, now: int) -> Job | None:
+        """The next frame that was made, without those that came too late to be shown."""
+        frames = self._showing.frames
+        while (job := frames.peek()) is not None and self._is_old(job, now):
+            frames.take()
+            self._drop(job, "old_frame")
             self._notify()
-        job, is_new = self._showing.instead()
+        for skipped in self._showing.skipped(now):
+            self._drop(skipped, "unpolled_frame")
+        return frames.peek()
+
+    def _late_in_ns(self, now: int) -> int | None:
+        """How long until the next frame is late; 0 if it is, None if time does not tell."""
+        wait_ns = self._showing.late_in_ns(now, busy_since_ns=self._busy_since_ns)
+        if not self.ledger.in_flight or wait_ns is None:
+            return None
+        if wait_ns == 0:
+            assert self._late is not None
+            for old in self._late.standby.outdated(lambda job: self._is_old(job, now)):
+                self._count_out(old, "old_frame")
+                self._notify()
+        return wait_ns
+
+    def _stand_in(self, field: Job | None, now: int) -> Frame | None:
+        """What is shown while the next frame is late: `field`, the last frame, or nothing."""
+        job, is_new = self._showing.instead(field)
         if job is None:
-            return None, None
+            return None
         if is_new:
-            self._showing.note_ready(now, busy_since_ns=since)
+            self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
         job = job.waited("late" if is_new else "held", (now - job.at_ns) / 1e6, now)
-        return self._hand_out(job, now, ready_ns=now, counts=is_new), None
+        return self._hand_out(job, now, ready_ns=now, counts=is_new)
 
     def _hand_out(self, job: Job, now: int, *, ready_ns: int, counts: bool = True) -> Frame:
         """The frame of `job`; one that `counts` is not the repetition of another."""

@@ -75,10 +75,10 @@ class Showing:
         late_ns = self._late.ladder.late_ns
         return self._late.standby.wait_ns(now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns)
 
-    def instead(self) -> tuple[Job | None, bool]:
+    def instead(self, field: Job | None) -> tuple[Job | None, bool]:
         """What stands in for a frame that is late, if anything, and whether it is new."""
         assert self._late is not None
-        job, is_new = self._late.standby.instead()
+        job, is_new = self._late.standby.instead(field)
         if job is not None and self._pacer is not None:
             self._pacer.reset()  # the cadence goes on from here: what is late now stays later
         return job, is_new

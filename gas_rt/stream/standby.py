@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gas_rt.stream.slots import lease_of
@@ -64,16 +64,29 @@ class Standby:
             due_ns = min(max(self._handed_ns, busy_since_ns), now_ns) + late_ns
         return max(0, due_ns - now_ns)
 
-    def instead(self) -> tuple[Job | None, bool]:
-        """A job with the picture to show now, and whether it is of a pose not shown before.
+    def waiting(self) -> list[Job]:
+        """The jobs that need a frame yet, oldest first."""
+        return [self._jobs[index] for index in sorted(self._jobs)]
 
-        None if there is neither a field nor a frame to repeat.
-        """
-        for index in sorted(self._jobs):
-            job = self._jobs[index]
+    def field_of(self, waiting: Sequence[Job]) -> Job | None:
+        """The first of them that has a field, with its picture. Needs no lock, and takes time."""
+        for job in waiting:
             picture = self._picture_of(job)
             if picture is not None:
-                return replace(job, payload=picture), True
+                return replace(job, payload=picture)
+        return None
+
+    def is_waiting(self, job: Job) -> bool:
+        """Whether it still needs a frame."""
+        return job.index in self._jobs
+
+    def instead(self, field: Job | None = None) -> tuple[Job | None, bool]:
+        """A job with the picture to show now, and whether it is of a pose not shown before.
+
+        That is `field`, one that is waiting, or the last frame once more, or there is nothing.
+        """
+        if field is not None:
+            return replace(self._jobs[field.index], payload=field.payload), True
         if self._last is None:
             return None, False
         return self._last.copied(level="held"), False

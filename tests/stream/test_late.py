@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -10,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gas_rt.core import OnLate, Request
+from gas_rt.core import Frame, OnLate, Request
 from gas_rt.stream.ladder import LadderConfig, ScriptedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.plans import promised_age_ns
-from gas_rt.stream.stages import Job
+from gas_rt.stream.stages import Job, Picture
 from gas_rt.stream.watching import Watcher
-from tests.stream.conftest import pose
+from tests.stream.conftest import PATIENCE_S, pose
 from tests.stream.simulation import (
     CAMERA,
     MS,
@@ -25,6 +26,7 @@ from tests.stream.simulation import (
     conditioned,
     denoise_stage,
     every,
+    field_of,
 )
 
 LIVE: tuple[OnLate, ...] = ("freshest", "paced")
@@ -200,6 +202,34 @@ def test_a_pause_ends_a_window_once_however_long_its_frames_wait_to_be_taken(
     assert len(pauses_ms) == 1
     assert stopped < pauses_ms[0] < stopped + 600
     assert sim.pipeline.ledger.in_flight == 0
+
+
+def test_fields_are_made_out_of_the_lock_and_shown_once_whoever_polls() -> None:
+    """While one poll makes the picture, another one comes, and shows the same field before it."""
+    others: list[tuple[int, Frame | None]] = []
+
+    def taken(job: Job) -> None:
+        frame, _ = sim.pipeline.take()
+        others.append((job.index, frame))
+
+    def field(job: Job) -> Picture | None:
+        if not any(index == job.index for index, _ in others):
+            other = threading.Thread(target=taken, args=(job,))
+            others.append((job.index, None))
+            other.start()
+            other.join(PATIENCE_S)
+            assert not other.is_alive(), "a poll waited for another one's picture"
+        return field_of(job)
+
+    sim = Simulation(call_ms=lambda now: 600.0, field_of=field)
+    sim.run(every(40, until_ms=3000), until_ms=3000)
+    by_others = [frame.index for _, frame in others if frame is not None]
+    by_us = [s.frame.index for s in sim.shown if s.frame.level != "held"]
+    assert len(by_others) >= 10
+    assert len({*by_others, *by_us}) == len(by_others) + len(by_us)
+    ledger = sim.pipeline.ledger
+    assert ledger.delivered == len(by_others) + len(by_us)
+    assert ledger.accepted == ledger.delivered + ledger.dropped_total + ledger.in_flight
 
 
 @pytest.mark.parametrize("on_late", LIVE)
