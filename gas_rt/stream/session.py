@@ -315,12 +315,21 @@ class Session:
         return self._take()[0]
 
     def wait(self, *, timeout_s: float | None = None) -> Frame | None:
-        """The next frame; None after `timeout_s`, or when no further frame will come."""
+        """The next frame; None after `timeout_s`, or when no further frame will come.
+
+        None too if another thread closes the session meanwhile; one that is closed is an error.
+        """
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
         pipeline = self._pipeline
+        waited = False
         while True:
             seen = pipeline.version
-            frame, early_ns = self._take()
+            try:
+                frame, early_ns = self._take()
+            except SessionError:
+                if waited and self.closed:
+                    return None
+                raise
             if frame is not None or pipeline.drained:
                 return frame
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
@@ -329,6 +338,7 @@ class Session:
             if early_ns is not None:  # by then there is one without any change
                 left_s = early_ns / 1e9 if left_s is None else min(left_s, early_ns / 1e9)
             pipeline.wait(lambda seen=seen: pipeline.version != seen, timeout_s=left_s)  # type: ignore[misc]
+            waited = True
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames as they become ready, until `finish` and the last of them, or `close`."""

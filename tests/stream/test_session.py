@@ -224,6 +224,16 @@ def test_a_close_while_frames_are_read_ends_the_reading(
     assert (asyncio.run(collect()) if asynchronous else list(session)) == []
 
 
+def test_a_close_ends_the_wait_of_another_thread_without_an_error(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session([ToyStage()])
+    monkeypatch.setattr(session._pipeline, "wait", lambda until, timeout_s: session.close())
+    assert session.wait() is None
+    with pytest.raises(SessionError, match="the session is closed"):
+        session.wait()
+
+
 class HoldingStage(ToyStage):
     """Holds every job back until the end of the stream."""
 
