@@ -35,6 +35,7 @@ from gas_rt.stream.assembly import (
     frames_at_once,
     open_ladder,
 )
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.ladder import LadderConfig, RungSource, ScriptedLadder
@@ -42,7 +43,7 @@ from gas_rt.stream.pacing import period_of
 from gas_rt.stream.recording import Recording, SessionMark
 from gas_rt.stream.replay import Replay
 from gas_rt.stream.report import available_cpus
-from gas_rt.stream.session import Session, SessionConfig, Takeover
+from gas_rt.stream.session import Session, Takeover
 from gas_rt.stream.stages import Stage
 from gas_rt.stream.starvation import Starvation
 from gas_rt.stream.turns import Turns

@@ -15,9 +15,10 @@ from gas_rt.cameras import moved_with, turned
 from gas_rt.core import Camera, Pose, Request
 from gas_rt.errors import InputError, SessionError
 from gas_rt.stream.conductor import Conductor
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.resample import Resampler, between
-from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.session import Session
 from gas_rt.stream.starvation import PoseClock, Starvation
 from tests.stream.conftest import PATIENCE_S, ToyStage, VirtualClock
 from tests.stream.simulation import CAMERA

@@ -11,8 +11,9 @@ import pytest
 
 from gas_rt.core import Camera, Pose, Request
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.frames import FrameStream
-from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.session import Session
 from gas_rt.stream.stages import Job
 from tests.stream.conftest import BACKEND, PATIENCE_S, ToyStage, VirtualClock, pose
 
