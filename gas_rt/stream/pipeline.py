@@ -98,7 +98,6 @@ class Pipeline:
             self._showing.frames,
         ]
         self._queue_names = (*(stage.name for stage in stages), "frames")
-        self._ready_ns: dict[int, int] = {}
         self._threads = [
             threading.Thread(target=self._work, args=(k,), name=f"gas-rt-{stage.name}", daemon=True)
             for k, stage in enumerate(stages)
@@ -165,7 +164,7 @@ class Pipeline:
                     if early_ns > 0:
                         return None, early_ns
                     self._showing.frames.take()
-                    return self._hand_out(job, now, ready_ns=self._ready_ns[job.index]), None
+                    return self._hand_out(job, now, ready_ns=job.at_ns), None
                 wait_ns = self._late_in_ns(now)
                 if wait_ns != 0:
                     return None, wait_ns
@@ -433,8 +432,7 @@ class Pipeline:
             return  # something else was shown in its place
         now = self._clock()
         self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
-        self._ready_ns[job.index] = now
-        job = job.waited("handoff", (now - job.at_ns) / 1e6, now)
+        job = job.waited("handoff", (now - job.at_ns) / 1e6, now)  # and is ready at `at_ns`
         for displaced in self._showing.put(job):
             self._drop(displaced, "unpolled_frame")
 
@@ -478,7 +476,6 @@ class Pipeline:
         """The frame of `job`; one that `counts` is not the repetition of another."""
         if counts:
             self.ledger.deliver(job.index)
-            self._ready_ns.pop(job.index, None)
         self._showing.handed(job, now)
         frame = job.frame(ready_ns)
         for watcher in self._watchers:
@@ -513,7 +510,6 @@ class Pipeline:
         if self.ledger.drop(job.index, reason):
             for watcher in self._watchers:
                 watcher.dropped(job, reason, now_ns=self._clock())
-        self._ready_ns.pop(job.index, None)
         if self._late is not None:
             self._late.standby.gone(job.index)
 
@@ -549,7 +545,6 @@ class Pipeline:
             watcher.flushed(reason, lost, now_ns=self._clock())
         for queue in self._queues:
             queue.remove(lambda _: True)
-        self._ready_ns.clear()
         if self._late is not None:
             self._late.standby.reset()
             self._late.ladder.reset()
