@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections.abc import AsyncIterable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +35,7 @@ from gas_rt.stream.assembly import (
     frames_at_once,
     open_ladder,
 )
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.frames import FrameStream
 from gas_rt.stream.ladder import LadderConfig, RungSource, ScriptedLadder
@@ -41,7 +43,7 @@ from gas_rt.stream.pacing import period_of
 from gas_rt.stream.recording import Recording, SessionMark
 from gas_rt.stream.replay import Replay
 from gas_rt.stream.report import available_cpus
-from gas_rt.stream.session import Session, SessionConfig, Takeover
+from gas_rt.stream.session import Session, Takeover
 from gas_rt.stream.stages import Stage
 from gas_rt.stream.starvation import Starvation
 from gas_rt.stream.turns import Turns
@@ -350,7 +352,12 @@ class Model:
             watchers=watched.watchers,
         )
         with self._lock:
-            self._sessions.add(session)
+            closed = self._closed
+            if not closed:
+                self._sessions.add(session)
+        if closed:  # by another thread, while this one loaded
+            session.close()
+            self._require_open()
         return session
 
     def stream(
@@ -453,12 +460,12 @@ class Model:
 
     def close(self) -> None:
         """End every session and free the engine. May be repeated."""
-        self._closed = True
-        with self._lock:
-            sessions = list(self._sessions)
-        for session in sessions:
-            session.close()
-        self._parts.close()
+        with ExitStack() as closing:  # one that cannot write its trace keeps no other open
+            closing.callback(self._parts.close)
+            with self._lock:
+                self._closed = True
+                for session in self._sessions:
+                    closing.callback(session.close)
 
     def __enter__(self) -> Model:
         return self

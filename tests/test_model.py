@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import shutil
+import threading
 import weakref
 from pathlib import Path
 
@@ -208,6 +209,37 @@ def test_closing_the_model_closes_its_sessions(toy_folder: Path, avatar: Avatar)
     assert session.closed
     with pytest.raises(SessionError, match="the model is closed"):
         model.session(avatar)
+
+
+def test_a_session_that_cannot_write_its_trace_keeps_nothing_open(
+    toy_folder: Path, avatar: Avatar, tmp_path: Path
+) -> None:
+    model = gas_rt.load(toy_folder, threads=1, precision="fp32")
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    graph = weakref.ref(model.parts.warm_graph("nerf_encoder"))
+    sessions = [model.session(avatar, trace=folder / "t.json") for folder in folders]
+    for folder in folders:
+        folder.rmdir()
+    with pytest.raises(gas_rt.FileError, match=r"t\.json: cannot write"):
+        model.close()
+    assert all(session.closed for session in sessions)
+    assert not model._sessions
+    gc.collect()
+    assert graph() is None
+
+
+def test_a_model_that_is_closed_while_a_session_loads_keeps_none(
+    toy_folder: Path, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = gas_rt.load(toy_folder, threads=1, precision="fp32")
+    before = threading.active_count()
+    monkeypatch.setattr(model, "_warm", lambda *args, **options: model.close())
+    with pytest.raises(SessionError, match="the model is closed"):
+        model.session(avatar)
+    assert threading.active_count() == before
+    assert not model._sessions
 
 
 def test_a_closed_model_holds_no_graph(toy_folder: Path, person: ToyPerson) -> None:

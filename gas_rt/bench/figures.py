@@ -71,10 +71,11 @@ def stage_figures(samples: Sequence[Sample]) -> dict[str, Any]:
     """Times per stage, and their mean sum per frame.
 
     Every time is of one frame: what a call does for several is shared among them, so that times
-    add up to what was worked and nothing counts twice. Waiting is no stage.
+    add up to what was worked and nothing counts twice. Waiting is no stage, and a ``held`` frame
+    has the times of the one that it repeats.
     """
     by_stage: dict[str, list[float]] = {}
-    for sample in samples:
+    for sample in (s for s in samples if s.level != "held"):
         for stage, value in sample.stages_ms.items():
             by_stage.setdefault(stage, []).append(value)
     work_ms = sum(sum(values) for values in by_stage.values())

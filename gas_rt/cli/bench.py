@@ -99,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check_flags(args: argparse.Namespace) -> None:
-    from gas_rt.stream.session import FPS_MAX
+    from gas_rt.stream.config import FPS_MAX
 
     for path, flag in ((args.out, "--out"), (args.plot, "--plot")):
         if path:

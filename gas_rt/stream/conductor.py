@@ -55,7 +55,7 @@ class Conductor:
                 raise SessionError("push: the session was told to finish(); open another session")
             captured_ns = request.captured_ns
             self._pose_clock.sample(
-                request, captured_ns=self._clock() if captured_ns is None else captured_ns
+                request, captured_ns=self._clock() if captured_ns is None else int(captured_ns)
             )
             self._changed.notify_all()
 
@@ -80,8 +80,9 @@ class Conductor:
 
     def _work(self) -> None:
         try:
-            while (request := self._next()) is not None:
-                self._offer(request)
+            with self._changed:  # so that a reset comes before a tick or after it is handed over
+                while (request := self._next()) is not None:
+                    self._offer(request)
             if not self._closing:
                 self._finish()
         except SessionError:
@@ -97,18 +98,17 @@ class Conductor:
                 watcher.source(source, now_ns=now)
 
     def _next(self) -> Request | None:
-        """Wait for the next tick that has something to show; None at the end."""
-        with self._changed:
-            while not self._closing:
-                now = self._clock()
-                if self._finishing and self._pose_clock.all_shown:
-                    return None
-                wait_ns = self._pose_clock.wait_ns(now)
-                if wait_ns == 0:
-                    request = self._pose_clock.tick(now)
-                    if request is not None:
-                        self._tell(now)
-                        return request
-                    continue
-                self._changed.wait(None if wait_ns is None else wait_ns / 1e9)
+        """Wait, under the lock, for the next tick that shows something; None at the end."""
+        while not self._closing:
+            now = self._clock()
+            if self._finishing and self._pose_clock.all_shown:
+                return None
+            wait_ns = self._pose_clock.wait_ns(now)
+            if wait_ns == 0:
+                request = self._pose_clock.tick(now)
+                if request is not None:
+                    self._tell(now)
+                    return request
+                continue
+            self._changed.wait(None if wait_ns is None else wait_ns / 1e9)
         return None

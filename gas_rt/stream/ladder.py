@@ -115,6 +115,7 @@ class Ladder:
         self._debt_ns = 0.0
         self._interval_ns = float(self._period_ns)  # between poses, as they are offered
         self._pose: tuple[int, int] | None = None
+        self._paused = False  # before that pose
         self._changed_ns: int | None = None
         self._climbed = False  # the last change was upwards, and has not held yet
         self._fresh: list[float] = []  # costs of calls since then
@@ -161,7 +162,9 @@ class Ladder:
         """The rate of poses, of those too that were dropped before they came here."""
         if self._pose is not None:
             poses, passed = index - self._pose[0], pushed_ns - self._pose[1]
-            if poses > 0 and passed >= 0:
+            # One long gap is a pause and says nothing of the rate; two in a row are the rate.
+            paused, self._paused = self._paused, passed > self.config.pause_s * 1e9
+            if poses > 0 and passed >= 0 and (paused or not self._paused):
                 self._interval_ns += COST_MEMORY * (passed / poses - self._interval_ns)
         self._pose = index, pushed_ns
 

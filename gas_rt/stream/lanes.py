@@ -18,7 +18,9 @@ class Lanes:
     def __init__(
         self, stages: Sequence[Stage], *, failed: Callable[[str, BaseException], None]
     ) -> None:
-        self._lanes: list[list[Stage]] = [list(stages)]  # by segment
+        # By worker, then by segment. What is done with is let go of, and its avatar with it.
+        self._stages: list[dict[int, Stage]] = [{0: stage} for stage in stages]
+        self._newest = 0
         self._segment = [0] * len(stages)
         self._seen = [0] * len(stages)  # the generation of each worker's last job
         self._failed = failed
@@ -26,12 +28,14 @@ class Lanes:
     @property
     def newest(self) -> int:
         """The segment that poses are offered for."""
-        return len(self._lanes) - 1
+        return self._newest
 
     def add(self, stages: Sequence[Stage]) -> None:
         """Stages of the segment after."""
         assert len(stages) == len(self._segment), "another avatar has the same stages"
-        self._lanes.append(list(stages))
+        for lane, stage in zip(self._stages, stages, strict=True):
+            lane[self._newest + 1] = stage
+        self._newest += 1
 
     def segment(self, k: int) -> int:
         """The one that worker `k` is at."""
@@ -39,18 +43,17 @@ class Lanes:
 
     def stage(self, k: int) -> Stage:
         """What worker `k` runs."""
-        return self._lanes[self._segment[k]][k]
+        return self._stages[k][self._segment[k]]
 
     def made(self, k: int, job: Job) -> Iterator[Job | None]:
         """What stage `k` makes of `job`; after a cut the stage before it first ends."""
         if job.segment != self._segment[k]:
-            before = self.stage(k)
             if job.generation == self._seen[k]:
-                yield from before.finish()
-            self._close(before)
-            for passed in self._lanes[self._segment[k] + 1 : job.segment]:
-                self._close(passed[k])  # no pose came between two cuts
+                yield from self.stage(k).finish()
+            passed = range(self._segment[k], job.segment)  # several if no pose came between cuts
             self._segment[k], self._seen[k] = job.segment, job.generation
+            for segment in passed:
+                self._close(self._stages[k].pop(segment))
         stage = self._current(k, job.generation)
         if not job.pause:
             yield from stage.process(job)
@@ -65,10 +68,8 @@ class Lanes:
 
     def close(self, k: int) -> None:
         """Close what worker `k` runs, and would have run after a cut."""
-        rest = [lane[k] for lane in self._lanes[self._segment[k] :]]
-        self._segment[k] = len(self._lanes)
-        for stage in rest:
-            self._close(stage)
+        while self._stages[k]:
+            self._close(self._stages[k].pop(min(self._stages[k])))
 
     def _current(self, k: int, generation: int) -> Stage:
         """The stage of worker `k`, which has forgotten what a reset dropped."""

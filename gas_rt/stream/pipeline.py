@@ -98,7 +98,6 @@ class Pipeline:
             self._showing.frames,
         ]
         self._queue_names = (*(stage.name for stage in stages), "frames")
-        self._ready_ns: dict[int, int] = {}
         self._threads = [
             threading.Thread(target=self._work, args=(k,), name=f"gas-rt-{stage.name}", daemon=True)
             for k, stage in enumerate(stages)
@@ -114,12 +113,17 @@ class Pipeline:
         """Whether the pipeline has ended, by `close` or by a failure."""
         return self._closing
 
-    def offer(self, request: Request, *, captured_ns: int | None) -> bool:
-        """Hand a request to the first stage; False if the pose queue is full and lossless."""
+    def offer(self, request: Request, *, captured_ns: int | None, patient: bool = False) -> bool:
+        """Hand a request to the first stage; False if the pose queue is full and lossless.
+
+        That is a refusal unless the caller is `patient`, and offers it again when there is room.
+        """
         with self._changed:
             self._require_accepting()
             now = self._clock()
             poses = self._queues[0]
+            if not poses.has_room and patient:
+                return False
             if not poses.has_room:
                 self.ledger.refused += 1
                 for watcher in self._watchers:
@@ -149,24 +153,30 @@ class Pipeline:
 
     def take(self) -> tuple[Frame | None, int | None]:
         """The next frame if one is due; else None and, if time alone brings one, how long (ns)."""
-        with self._changed:
-            self._require_open()
-            now = self._clock()
-            frames = self._showing.frames
-            while (job := frames.peek()) is not None and self._is_old(job, now):
-                frames.take()
-                self._drop(job, "old_frame")
-                self._notify()
-            for skipped in self._showing.skipped(now):
-                self._drop(skipped, "unpolled_frame")
-            job = frames.peek()
-            if job is None:
-                return self._stand_in(now)
-            early_ns = self._showing.early_ns(job, now)
-            if early_ns > 0:
-                return None, early_ns
-            frames.take()
-            return self._hand_out(job, now, ready_ns=self._ready_ns[job.index]), None
+        field = None
+        looked = False
+        while True:
+            with self._changed:
+                self._require_open()
+                now = self._clock()
+                if (job := self._ready(now)) is not None:
+                    early_ns = self._showing.early_ns(job, now)
+                    if early_ns > 0:
+                        return None, early_ns
+                    self._showing.frames.take()
+                    return self._hand_out(job, now, ready_ns=job.at_ns), None
+                wait_ns = self._late_in_ns(now)
+                if wait_ns != 0:
+                    return None, wait_ns
+                assert self._late is not None
+                standby = self._late.standby
+                waiting = standby.waiting()
+                if field is not None and not standby.is_waiting(field):
+                    field, looked = None, False
+                if looked or not waiting:
+                    return self._stand_in(field, now), None
+            # Fitted to its size out of the lock: whoever pushes would wait for it, and every stage.
+            field, looked = standby.field_of(waiting), True
 
     def cut(self, stages: Sequence[Stage]) -> int:
         """Let `stages` make what is offered from now on; the index of the first such frame.
@@ -363,8 +373,8 @@ class Pipeline:
             return None, None
         if not late.ladder.gathers:
             self._busy_since_ns = None
-        if k or not self.ledger.in_flight:
-            return None, None
+        if k or self.ledger.in_flight <= len(self._queues[-1]):
+            return None, None  # what is left only waits to be taken
         left_ns = min(self._idle_since_ns, now) + round(late.ladder.config.pause_s * 1e9) - now
         if left_ns > 0:
             return None, left_ns
@@ -422,32 +432,50 @@ class Pipeline:
             return  # something else was shown in its place
         now = self._clock()
         self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
-        self._ready_ns[job.index] = now
-        job = job.waited("handoff", (now - job.at_ns) / 1e6, now)
+        job = job.waited("handoff", (now - job.at_ns) / 1e6, now)  # and is ready at `at_ns`
         for displaced in self._showing.put(job):
             self._drop(displaced, "unpolled_frame")
 
     def _is_old(self, job: Job, now: int) -> bool:
         return self._max_age_ns is not None and now - job.captured_ns > self._max_age_ns
 
-    def _stand_in(self, now: int) -> tuple[Frame | None, int | None]:
-        """What is shown while the next frame is late, or how long until it is."""
-        since = self._busy_since_ns
-        if not self.ledger.in_flight:
-            return None, None
-        job, is_new, wait_ns = self._showing.instead(now, busy_since_ns=since)
+    def _ready(self, now: int) -> Job | None:
+        """The next frame that was made, without those that came too late to be shown."""
+        frames = self._showing.frames
+        while (job := frames.peek()) is not None and self._is_old(job, now):
+            frames.take()
+            self._drop(job, "old_frame")
+            self._notify()
+        for skipped in self._showing.skipped(now):
+            self._drop(skipped, "unpolled_frame")
+        return frames.peek()
+
+    def _late_in_ns(self, now: int) -> int | None:
+        """How long until the next frame is late; 0 if it is, None if time does not tell."""
+        wait_ns = self._showing.late_in_ns(now, busy_since_ns=self._busy_since_ns)
+        if not self.ledger.in_flight or wait_ns is None:
+            return None
+        if wait_ns == 0:
+            assert self._late is not None
+            for old in self._late.standby.outdated(lambda job: self._is_old(job, now)):
+                self._count_out(old, "old_frame")
+                self._notify()
+        return wait_ns
+
+    def _stand_in(self, field: Job | None, now: int) -> Frame | None:
+        """What is shown while the next frame is late: `field`, the last frame, or nothing."""
+        job, is_new = self._showing.instead(field)
         if job is None:
-            return None, wait_ns or None
+            return None
         if is_new:
-            self._showing.note_ready(now, busy_since_ns=since)
+            self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
         job = job.waited("late" if is_new else "held", (now - job.at_ns) / 1e6, now)
-        return self._hand_out(job, now, ready_ns=now, counts=is_new), None
+        return self._hand_out(job, now, ready_ns=now, counts=is_new)
 
     def _hand_out(self, job: Job, now: int, *, ready_ns: int, counts: bool = True) -> Frame:
         """The frame of `job`; one that `counts` is not the repetition of another."""
         if counts:
             self.ledger.deliver(job.index)
-            self._ready_ns.pop(job.index, None)
         self._showing.handed(job, now)
         frame = job.frame(ready_ns)
         for watcher in self._watchers:
@@ -468,17 +496,20 @@ class Pipeline:
         return job.entered("handoff" if k else "queue", now)
 
     def _leave_out(self, job: Job) -> None:
-        """The stages that `job` has not come to never see it; its pose was counted before."""
+        """The stages that `job` has not come to never see it."""
         for watcher in self._watchers if not job.pause else ():
             watcher.left_out(job)
 
     def _drop(self, job: Job, reason: DropReason) -> None:
+        """`job` was taken out of its queue, and does not go on."""
+        self._count_out(job, reason)
+        self._leave_out(job)
+
+    def _count_out(self, job: Job, reason: DropReason) -> None:
+        """The pose of `job` gets no frame, wherever it is, unless something was shown for it."""
         if self.ledger.drop(job.index, reason):
             for watcher in self._watchers:
                 watcher.dropped(job, reason, now_ns=self._clock())
-        else:
-            self._leave_out(job)
-        self._ready_ns.pop(job.index, None)
         if self._late is not None:
             self._late.standby.gone(job.index)
 
@@ -514,7 +545,6 @@ class Pipeline:
             watcher.flushed(reason, lost, now_ns=self._clock())
         for queue in self._queues:
             queue.remove(lambda _: True)
-        self._ready_ns.clear()
         if self._late is not None:
             self._late.standby.reset()
             self._late.ladder.reset()

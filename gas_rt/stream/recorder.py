@@ -24,7 +24,6 @@ from gas_rt.stream.watching import Watcher
 
 if TYPE_CHECKING:
     from gas_rt.core import Frame
-    from gas_rt.stream.queues import DropReason
     from gas_rt.stream.stages import Job
 
 __all__ = ["Recorder"]
@@ -33,7 +32,7 @@ log = logging.getLogger("gas_rt")
 
 
 class Recorder(Watcher):
-    """Keeps what entered the stages and what was shown, up to `frames` poses.
+    """Keeps what entered the stages and what was shown, up to `frames` poses and frames.
 
     Then it stops, and what it has can be replayed: no frame follows from a later pose than those
     that had entered when it was shown. A cut ends it too, but for what is shown yet of the poses
@@ -85,10 +84,6 @@ class Recorder(Watcher):
         with self._lock:
             self._paused = True
 
-    def dropped(self, job: Job, reason: DropReason, *, now_ns: int) -> None:
-        """A frame's end."""
-        self.left_out(job)
-
     def left_out(self, job: Job) -> None:
         """How far a pose came. What posed it may remember it, so it stays in the recording."""
         with self._lock:
@@ -116,7 +111,12 @@ class Recorder(Watcher):
     def delivered(self, frame: Frame, *, begin_ns: int, end_ns: int) -> None:
         """A frame was handed out."""
         with self._lock:
-            if not self.full and frame.index in self._admitted:
+            if frame.index not in self._admitted:
+                return
+            # Held frames are shown without a pose of their own, so these may be the more.
+            if len(self._shown) >= self._frames_max:
+                self._stop(f"{self._frames_max} shown frames are recorded, which is the most")
+            if not self.full:
                 self._digests_due[id(frame)] = len(self._shown)
                 self._shown.append(Shown(frame.index, frame.level))
 

@@ -24,6 +24,7 @@ from gas_rt.engine import Bundle
 from gas_rt.errors import FileError, GasRtError, GasRtWarning, InputError
 from gas_rt.files import atomic_write
 from gas_rt.stream.assembly import DiffusionRun
+from gas_rt.stream.config import FPS_MAX
 from gas_rt.tensor_file import TensorHeader, read_tensor_header, read_tensors
 
 __all__ = ["FRAMES_MAX", "Admitted", "Recording", "SessionMark", "Shown", "digest_of"]
@@ -34,7 +35,6 @@ WHAT = "a gas-rt recording"
 # An hour and more at 25 fps, in some 40 MB of file and twice that in memory.
 FRAMES_MAX = 100_000
 DIGEST_BYTES = 16
-FPS_MAX = 1000.0  # of a session
 LEVELS: tuple[Level, ...] = get_args(Level)
 # How far a pose comes: its field is rendered, it is denoised, and it is decoded.
 FIELD_ONLY, DENOISED, DECODED = range(3)
@@ -110,9 +110,10 @@ class SessionMark:
             task=run.task,
             noise_period=run.noise_period,
             mode=mode,
-            half_field=half_field,
-            skip_below_rad=skip_below_rad,
-            fps=fps,
+            # As a file can hold them: a rate may be a Fraction, or any of them NumPy's.
+            half_field=bool(half_field),
+            skip_below_rad=float(skip_below_rad),
+            fps=float(fps),
             threads=threads,
             backend=backend.actual,
             device=backend.device,

@@ -67,9 +67,13 @@ class RunRecorder:
             self.first_poll_ns = now_ns
         self.ages_ms.append(frame.timings.age_ms)
         self.ready_ns.append(frame.timings.ready_ns)
-        for stage, value in frame.timings.stages_ms.items():
+        timings = frame.timings
+        stages_ms, waits_ms = timings.stages_ms, timings.waits_ms
+        if frame.level == "held":  # all else is of the frame that it repeats, and counted there
+            stages_ms, waits_ms = {}, {"held": waits_ms["held"]}
+        for stage, value in stages_ms.items():
             self.stages_ms.setdefault(stage, []).append(value)
-        for wait, value in frame.timings.waits_ms.items():
+        for wait, value in waits_ms.items():
             self.waits_ms.setdefault(wait, []).append(value)
         self.levels[frame.level] += 1
         self.size = (frame.rgb.shape[1], frame.rgb.shape[0])

@@ -13,95 +13,33 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, get_args
 
-from gas_rt.core import BackendReport, Camera, Frame, OnLate, Pose, Request, Task
+import numpy as np
+
+from gas_rt.core import BackendReport, Camera, Frame, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
 from gas_rt.stream.conductor import Conductor
-from gas_rt.stream.ladder import LadderConfig, SharedLadder
+from gas_rt.stream.config import SessionConfig
+from gas_rt.stream.ladder import SharedLadder
 from gas_rt.stream.pacing import DeadlineMeter, period_of
 from gas_rt.stream.pipeline import Clock, Pipeline
 from gas_rt.stream.plans import QUEUE_PLANS, Lateness
 from gas_rt.stream.recorder import Recorder
 from gas_rt.stream.stages import Job, Picture, Stage, grouped
 from gas_rt.stream.standby import Standby
-from gas_rt.stream.starvation import PoseClock, Starvation
+from gas_rt.stream.starvation import PoseClock
 from gas_rt.stream.tracing import Tracer
 from gas_rt.stream.watching import Watcher
 
 if TYPE_CHECKING:
     from gas_rt.avatar import Avatar
 
-__all__ = ["GATE", "Session", "SessionConfig", "SessionStats", "Takeover"]
+__all__ = ["GATE", "Session", "SessionStats", "Takeover"]
 
 # How far ahead of our clock a capture time may lie: clocks on one machine agree much better, and
 # a wall clock handed over by mistake is decades ahead.
 CLOCK_SLACK_NS = 1_000_000_000
 AGES_KEPT = 4096  # of a session's age-of-pose samples, so that hours of streaming stay flat
-FPS_MAX = 1000.0
 GATE = "denoise"  # the stage whose calls take the time
-
-
-@dataclass(frozen=True)
-class SessionConfig:
-    """What a session promises.
-
-    Attributes
-    ----------
-    policy, steps, seed : what makes the frames; the field takes no steps and no seed.
-    task : what requests show that don't say it themselves.
-    fps : the rate frames are wanted at: deadlines, and the cadence of ``paced``.
-    on_late : ``freshest`` drops stale poses, ``lossless`` refuses new ones, ``paced`` keeps a
-        steady cadence with the newest pose.
-    pipelined : False runs all stages on one thread.
-    split : which stages share a thread, as ``body+condition|denoise|decode``; None takes the
-        stages as they are given. Has no effect unless `pipelined`.
-    burst : frames that can leave the last stage together; as many may wait to be taken.
-    ladder : how late frames are answered; None waits for each, however late.
-    max_age_ms : poses older than this when they would be begun, and frames older when they would
-        be handed out, are dropped instead and counted as ``old_pose`` and ``old_frame``.
-    resample : frames are made at `fps` whatever the rate of the poses, which are interpolated;
-        the counts are then of what was made of them, not of pushes.
-    starvation : what the avatar does when poses stop; needs `resample`.
-    """
-
-    policy: str = "field"
-    steps: int = 0
-    seed: int = 0
-    task: Task = "pose"
-    fps: float = 25.0
-    on_late: OnLate = "freshest"
-    pipelined: bool = True
-    split: str | None = None
-    burst: int = 1
-    ladder: LadderConfig | None = None
-    max_age_ms: float | None = None
-    resample: bool = False
-    starvation: Starvation | None = None
-
-    def __post_init__(self) -> None:
-        if self.task not in get_args(Task):
-            raise InputError(f"task: expected one of {list(get_args(Task))}, got {self.task!r}")
-        if self.on_late not in get_args(OnLate):
-            raise InputError(
-                f"on_late: expected one of {list(get_args(OnLate))}, got {self.on_late!r}"
-            )
-        if not 0 < self.fps <= FPS_MAX:
-            raise InputError(f"fps: expected a rate in (0, {FPS_MAX:g}], got {self.fps!r}")
-        if self.max_age_ms is not None and not 0 < self.max_age_ms < float("inf"):
-            raise InputError(
-                f"max_age_ms: expected a time above 0 or None, got {self.max_age_ms!r}"
-            )
-        if self.resample and self.on_late == "lossless":
-            raise InputError(
-                "resample: a 'lossless' session makes a frame of every pose; leave it out, or use "
-                "'freshest' or 'paced'"
-            )
-        if self.starvation is not None and not self.resample:
-            raise InputError("starvation: makes poses of its own; it needs resample=True")
-        if self.ladder is not None and self.on_late == "lossless":
-            raise InputError(
-                "ladder: frames of a 'lossless' session do not depend on timing; leave the ladder "
-                "out, or use 'freshest' or 'paced'"
-            )
 
 
 @dataclass(frozen=True)
@@ -239,10 +177,10 @@ class Session:
         """`push_wait` for a request that is already one object."""
         self._check(request)
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
-        while not self._offer(request):
+        while not self._offer(request, patient=True):
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
             if left_s is not None and left_s <= 0:
-                return False
+                return self._offer(request)
             self._pipeline.wait(lambda: self._pipeline.has_room, timeout_s=left_s)
         return True
 
@@ -261,7 +199,7 @@ class Session:
         with self._woken() as changed:
             while True:
                 changed.clear()
-                if self._offer(request):
+                if self._offer(request, patient=True):
                     return
                 await changed.wait()
 
@@ -289,6 +227,7 @@ class Session:
         """
         if self._takeover is None:
             raise SessionError("cut_to: this session was not opened by model.session()")
+        self._pipeline.require_accepting()  # before anything is loaded for nothing
         made = self._takeover(avatar)
         workers = grouped(made.stages, self._split)
         try:
@@ -307,12 +246,21 @@ class Session:
         return self._take()[0]
 
     def wait(self, *, timeout_s: float | None = None) -> Frame | None:
-        """The next frame; None after `timeout_s`, or when no further frame will come."""
+        """The next frame; None after `timeout_s`, or when no further frame will come.
+
+        None too if another thread closes the session meanwhile; one that is closed is an error.
+        """
         end_ns = None if timeout_s is None else self._clock() + round(timeout_s * 1e9)
         pipeline = self._pipeline
+        waited = False
         while True:
             seen = pipeline.version
-            frame, early_ns = self._take()
+            try:
+                frame, early_ns = self._take()
+            except SessionError:
+                if waited and self.closed:
+                    return None
+                raise
             if frame is not None or pipeline.drained:
                 return frame
             left_s = None if end_ns is None else (end_ns - self._clock()) / 1e9
@@ -321,6 +269,7 @@ class Session:
             if early_ns is not None:  # by then there is one without any change
                 left_s = early_ns / 1e9 if left_s is None else min(left_s, early_ns / 1e9)
             pipeline.wait(lambda seen=seen: pipeline.version != seen, timeout_s=left_s)  # type: ignore[misc]
+            waited = True
 
     def __iter__(self) -> Iterator[Frame]:
         """Frames as they become ready, until `finish` and the last of them, or `close`."""
@@ -452,9 +401,10 @@ class Session:
             watchers=self._watchers,
         )
 
-    def _offer(self, request: Request) -> bool:
+    def _offer(self, request: Request, *, patient: bool = False) -> bool:
         if self._conductor is None:
-            return self._pipeline.offer(request, captured_ns=request.captured_ns)
+            captured_ns = None if request.captured_ns is None else int(request.captured_ns)
+            return self._pipeline.offer(request, captured_ns=captured_ns, patient=patient)
         self._pipeline.require_accepting()
         self._conductor.sample(request)
         return True
@@ -471,6 +421,8 @@ class Session:
         return frame, early_ns
 
     def _check(self, request: Request) -> None:
+        if not isinstance(request, Request):
+            raise ShapeError(f"push: expected a gas_rt.Request, got {type(request).__name__}")
         if not isinstance(request.pose, Pose) or not isinstance(request.camera, Camera):
             raise ShapeError(
                 "push: expected a gas_rt.Pose and a gas_rt.Camera, got "
@@ -478,8 +430,14 @@ class Session:
             )
         if request.task is not None and request.task not in get_args(Task):
             raise InputError(f"task: expected one of {list(get_args(Task))}, got {request.task!r}")
-        if request.captured_ns is not None:
-            ahead_ns = request.captured_ns - self._clock()
+        captured_ns = request.captured_ns
+        if captured_ns is not None:
+            if not isinstance(captured_ns, int | np.integer) or isinstance(captured_ns, bool):
+                raise InputError(
+                    "captured_ns: expected whole nanoseconds of time.monotonic_ns(), got "
+                    f"{captured_ns!r}"
+                )
+            ahead_ns = int(captured_ns) - self._clock()
             if ahead_ns > CLOCK_SLACK_NS:
                 raise InputError(
                     f"captured_ns: lies {ahead_ns / 1e9:.1f} s in the future; "

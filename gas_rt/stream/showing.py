@@ -68,21 +68,20 @@ class Showing:
             begun = last if busy_since_ns is None else max(last, busy_since_ns)
             self._late.ladder.frame(max(0, now_ns - begun), now_ns)
 
-    def instead(self, now_ns: int, *, busy_since_ns: int | None) -> tuple[Job | None, bool, int]:
-        """What stands in for a frame that is late and whether it is new, or how long until then.
-
-        The wait is 0 where time alone brings nothing.
-        """
+    def late_in_ns(self, now_ns: int, *, busy_since_ns: int | None) -> int | None:
+        """How long until the next frame is late, 0 if it is; None if time alone does not tell."""
         if self._late is None or busy_since_ns is None:
-            return None, False, 0
+            return None
         late_ns = self._late.ladder.late_ns
-        wait_ns = self._late.standby.wait_ns(now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns)
-        if wait_ns > 0:
-            return None, False, wait_ns
-        job, is_new = self._late.standby.instead()
+        return self._late.standby.wait_ns(now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns)
+
+    def instead(self, field: Job | None) -> tuple[Job | None, bool]:
+        """What stands in for a frame that is late, if anything, and whether it is new."""
+        assert self._late is not None
+        job, is_new = self._late.standby.instead(field)
         if job is not None and self._pacer is not None:
             self._pacer.reset()  # the cadence goes on from here: what is late now stays later
-        return job, is_new, 0
+        return job, is_new
 
     def handed(self, job: Job, now_ns: int) -> None:
         """The frame of `job` was handed out."""

@@ -26,27 +26,48 @@ class Lease:
     """One use of a slot: ends when the last array on it is gone, or by `release`.
 
     NumPy keeps the object that an array was made from, and views of views keep that array; so do
-    DLPack's consumers.
+    DLPack's consumers. The session may `hold` a frame that it has handed out.
     """
 
-    __slots__ = ("__weakref__", "_buffer", "_pool")
+    __slots__ = ("__weakref__", "_buffer", "_held", "_pool", "_released")
 
     def __init__(self, pool: FramePool, buffer: U8) -> None:
         self._pool: FramePool | None = pool
         self._buffer = buffer
+        self._held = self._released = False
 
     @property
     def __array_interface__(self) -> dict[str, Any]:
         return self._buffer.__array_interface__
 
     def release(self) -> None:
-        """Give the slot back though arrays may still refer to it. May be repeated."""
+        """Give the slot back though arrays may still refer to it. May be repeated.
+
+        One that is held goes back when it is let go of.
+        """
+        self._released = True
+        if not self._held:
+            self._end()
+
+    def hold(self) -> None:
+        """Keep the pixels though they are released; before anybody has them who may do so."""
+        self._held = True
+
+    def let_go(self) -> None:
+        """No more `hold`."""
+        # Either of two threads that end a use together sees what the other has set, for each sets
+        # its own mark first.
+        self._held = False
+        if self._released:
+            self._end()
+
+    def __del__(self) -> None:
+        self._end()
+
+    def _end(self) -> None:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool._back(self._buffer)
-
-    def __del__(self) -> None:
-        self.release()
 
 
 class FramePool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from gas_rt.stream.slots import lease_of
 from gas_rt.stream.stages import Job, Picture
 
 __all__ = ["FIRST_FRAME_NS", "Standby"]
@@ -37,11 +38,18 @@ class Standby:
         self._jobs.pop(index, None)
 
     def handed(self, job: Job, now_ns: int) -> None:
-        """The frame of `job`, whose payload is its picture, was handed out."""
-        # Its taker may release the frame, whose memory is then another's, and this one may be
-        # shown again.
-        self._last = job.copied(level="held")
+        """The frame of `job`, whose payload is its picture, is about to be handed out."""
+        self._keep(job)
         self._handed_ns = now_ns
+
+    def outdated(self, is_old: Callable[[Job], bool]) -> list[Job]:
+        """Forget what is too old to be shown; the jobs that have not been."""
+        if self._last is not None and is_old(self._last):
+            self._keep(None)
+        old = [job for job in self._jobs.values() if is_old(job)]
+        for job in old:
+            self.gone(job.index)
+        return old
 
     @property
     def handed_ns(self) -> int | None:
@@ -56,16 +64,29 @@ class Standby:
             due_ns = min(max(self._handed_ns, busy_since_ns), now_ns) + late_ns
         return max(0, due_ns - now_ns)
 
-    def instead(self) -> tuple[Job | None, bool]:
-        """A job with the picture to show now, and whether it is of a pose not shown before.
+    def waiting(self) -> list[Job]:
+        """The jobs that need a frame yet, oldest first."""
+        return [self._jobs[index] for index in sorted(self._jobs)]
 
-        None if there is neither a field nor a frame to repeat.
-        """
-        for index in sorted(self._jobs):
-            job = self._jobs[index]
+    def field_of(self, waiting: Sequence[Job]) -> Job | None:
+        """The first of them that has a field, with its picture. Needs no lock, and takes time."""
+        for job in waiting:
             picture = self._picture_of(job)
             if picture is not None:
-                return replace(job, payload=picture), True
+                return replace(job, payload=picture)
+        return None
+
+    def is_waiting(self, job: Job) -> bool:
+        """Whether it still needs a frame."""
+        return job.index in self._jobs
+
+    def instead(self, field: Job | None = None) -> tuple[Job | None, bool]:
+        """A job with the picture to show now, and whether it is of a pose not shown before.
+
+        That is `field`, one that is waiting, or the last frame once more, or there is nothing.
+        """
+        if field is not None:
+            return replace(self._jobs[field.index], payload=field.payload), True
         if self._last is None:
             return None, False
         return self._last.copied(level="held"), False
@@ -73,4 +94,15 @@ class Standby:
     def reset(self) -> None:
         """Forget the stream."""
         self._jobs.clear()
-        self._last = self._handed_ns = None
+        self._keep(None)
+        self._handed_ns = None
+
+    def _keep(self, job: Job | None) -> None:
+        """May show `job` again, and what it kept before no more."""
+        before, self._last = self._last, job
+        # Whoever takes a frame may release it, and its memory is then another's: not this one's,
+        # not yet. A copy would take time, and whoever pushes or polls would wait for it.
+        if before is not None and (lease := lease_of(before.payload.rgb)) is not None:
+            lease.let_go()
+        if job is not None and (lease := lease_of(job.payload.rgb)) is not None:
+            lease.hold()

@@ -41,10 +41,12 @@ class Watched:
 
     def write(self, *, name: str) -> None:
         """Write what was asked for as a file; the trace's process is called `name`."""
-        if self._tracer is not None and self._trace_path is not None:
-            self._tracer.write(self._trace_path, name=name)
-        if self._recorder is not None and self._record_path is not None:
-            self._recorder.write(self._record_path)
+        try:
+            if self._tracer is not None and self._trace_path is not None:
+                self._tracer.write(self._trace_path, name=name)
+        finally:  # neither file costs the other
+            if self._recorder is not None and self._record_path is not None:
+                self._recorder.write(self._record_path)
 
 
 def _asked(

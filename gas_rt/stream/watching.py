@@ -31,10 +31,10 @@ class Watcher:
         """Stage number `stage` begins with `job`, which has waited since ``job.at_ns``."""
 
     def dropped(self, job: Job, reason: DropReason, *, now_ns: int) -> None:
-        """`job` will not be delivered."""
+        """`job` will not be delivered; stages may work on it yet, as context of others."""
 
     def left_out(self, job: Job) -> None:
-        """No further stage works on `job`, whose field was shown in its place."""
+        """No further stage works on `job`: it was dropped, or its field was shown in its place."""
 
     def decided(self, index: int, rung: int, *, is_field: bool, now_ns: int) -> None:
         """The denoiser takes frame `index`, by the ladder's `rung`; by the thread that denoises."""

@@ -13,8 +13,9 @@ from gas_rt.avatar import Avatar
 from gas_rt.core import Camera, Request, Task
 from gas_rt.kernels import PosedShell
 from gas_rt.stream.assembly import DiffusionRun, diffusion_stages, frames_at_once
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.play import play, recorder_for
-from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.session import Session
 from reference.evaluate.cases import Case
 from reference.evaluate.fields import Avatars
 from reference.evaluate.shown import Shown

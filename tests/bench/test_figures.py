@@ -91,6 +91,8 @@ def test_stages_add_up() -> None:
     assert found["stages_ms"]["denoise"]["p50"] == 25.0
     assert found["stages_ms"]["decode"]["p50"] == 5.0
     assert found["stages_sum_ms"] == 27.5
+    again = [sample(0, k, level, denoise=20.0) for k, level in enumerate(["full", "held", "held"])]
+    assert stage_figures(again)["stages_sum_ms"] == pytest.approx(20 / 3, abs=1e-3)
     assert stage_figures([])["stages_sum_ms"] is None
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from gas_rt.core import BackendReport, Camera, Pose
-from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.config import SessionConfig
+from gas_rt.stream.session import Session
 from gas_rt.stream.stages import Job, Picture
 
 BACKEND = BackendReport("auto", "toy", "cpu", "fp32")

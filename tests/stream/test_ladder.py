@@ -43,6 +43,31 @@ def test_what_is_in_time_stays_on_the_first_rung() -> None:
     assert set(play(ladder, 43, frames=500, start=500)) == {0}  # within the tolerance
 
 
+def after_pauses(ladder: Ladder, *, pause_ms: float, poses: int, pauses: int) -> list[int]:
+    """Rungs of `poses` at the stream's rate after each of `pauses`; calls take 60 ms."""
+    assert list(play(ladder, 60, frames=40))[-1] == 1
+    rungs, now = [], 40 * PERIOD
+    for number in range(pauses):
+        now += round(pause_ms * MS)
+        for k in range(poses):
+            index = 40 + number * poses + k
+            rungs.append(ladder.next_rung(index=index, pushed_ns=now, now_ns=now))
+            ladder.call(60 * MS)
+            now += PERIOD
+    return rungs
+
+
+def test_a_pause_of_the_poses_is_not_their_rate() -> None:
+    """Calls seem to have all the time of it: the rung above would be tried, and would not hold."""
+    assert set(after_pauses(opened(), pause_ms=3000, poses=25, pauses=5)) == {1}
+
+
+def test_poses_that_always_come_seldom_are_a_rate() -> None:
+    rungs = after_pauses(opened(), pause_ms=800, poses=1, pauses=10)
+    assert rungs[0] == 1
+    assert rungs[-1] == 0  # there is time enough for all steps
+
+
 def test_a_single_hiccup_is_forgiven() -> None:
     ladder = opened()
     for gap_ms in [40] * 20 + [110] + [40] * 20:

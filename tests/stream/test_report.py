@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,19 @@ def test_a_row_has_the_contracts_fields_and_the_right_figures(camera: Camera) ->
     assert row["dropped"] == 3
     assert row["level"] == {"full": 0, "fewer_steps": 0, "field": 4, "held": 0}
     assert row["backend"]["requested"] == "auto"
+
+
+def test_a_held_frame_repeats_no_work(camera: Camera) -> None:
+    run, shown = recorder(), frame(camera, 100, 110)
+    shown.timings.waits_ms["queue"] = 8.0
+    waits = {**shown.timings.waits_ms, "held": 60.0}
+    timings = replace(shown.timings, ready_ns=170 * MS, waits_ms=waits)
+    held = replace(shown, timings=timings, level="held")
+    for k, polled in enumerate((shown, held, held)):
+        run.polled(polled, (120 + 60 * k) * MS)
+    assert run.stages_ms == {"body": [2.0]}
+    assert run.waits_ms == {"queue": [8.0], "held": [60.0, 60.0]}
+    assert run.row(dropped=0)["frames"] == 3
 
 
 def test_a_run_without_frames_has_no_figures() -> None:

@@ -15,9 +15,10 @@ from gas_rt.cameras import moved_with, turned
 from gas_rt.core import Camera, Pose, Request
 from gas_rt.errors import InputError, SessionError
 from gas_rt.stream.conductor import Conductor
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.resample import Resampler, between
-from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.session import Session
 from gas_rt.stream.starvation import PoseClock, Starvation
 from tests.stream.conftest import PATIENCE_S, ToyStage, VirtualClock
 from tests.stream.simulation import CAMERA
@@ -127,6 +128,29 @@ def test_only_the_latest_samples_are_kept_and_tasks_change_with_theirs() -> None
     assert len(resampler._samples) == len(resampler._times) == 64
     assert (resampler.at(9895 * MS).task, resampler.at(9895 * MS).steps) == ("view", 989)
     assert resampler.at(9905 * MS).task == "pose"
+
+
+def test_a_reset_that_comes_while_a_tick_is_handed_over_drops_it(
+    open_session: Callable[..., Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session([ToyStage()], resample=True, fps=100)
+    assert session._conductor is not None
+    offer, handing, offered = session._conductor._offer, threading.Event(), threading.Event()
+    resetting = threading.Thread(target=lambda: (handing.wait(PATIENCE_S), session.reset()))
+
+    def slowly(request: Request) -> None:
+        handing.set()
+        resetting.join(0.2)  # a reset may come between, or wait for this
+        offer(request)
+        offered.set()
+
+    monkeypatch.setattr(session._conductor, "_offer", slowly)
+    resetting.start()
+    session.push(turning(0), CAMERA)
+    assert offered.wait(PATIENCE_S)
+    resetting.join(PATIENCE_S)
+    stats = session.stats()
+    assert (stats.accepted, stats.dropped_by_reason) == (1, {"reset": 1})
 
 
 def test_without_starvation_nothing_comes_after_the_last_sample() -> None:

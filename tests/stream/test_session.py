@@ -11,8 +11,9 @@ import pytest
 
 from gas_rt.core import Camera, Pose, Request
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.frames import FrameStream
-from gas_rt.stream.session import Session, SessionConfig
+from gas_rt.stream.session import Session
 from gas_rt.stream.stages import Job
 from tests.stream.conftest import BACKEND, PATIENCE_S, ToyStage, VirtualClock, pose
 
@@ -62,6 +63,38 @@ def test_lossless_refuses_when_full_and_push_wait_waits_for_room(
     assert session.push_wait(pose(5), camera, timeout_s=PATIENCE_S)
     timer.join()
     assert balanced(session)
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_a_push_that_waits_is_not_counted_as_refused(
+    open_session: OpenSession, camera: Camera, asynchronous: bool
+) -> None:
+    session = open_session([ToyStage("a"), ToyStage("b")], on_late="lossless")
+    requests = [Request(pose(value), camera) for value in range(30)]
+    stream = FrameStream(session, requests)
+
+    async def collect() -> list[object]:
+        async def live():  # type: ignore[no-untyped-def]
+            for request in requests:
+                yield request
+
+        return [frame async for frame in FrameStream(session, live())]
+
+    got = asyncio.run(collect()) if asynchronous else list(stream)
+    assert values(got) == list(range(30))
+    assert session.stats().refused == 0
+
+
+def test_a_push_that_waits_in_vain_is_refused_once(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stage = ToyStage(gated=True)
+    session = open_session([stage], on_late="lossless")
+    for value in range(5):
+        assert session.push_wait(pose(value), camera, timeout_s=PATIENCE_S)
+    assert session.stats().refused == 0
+    assert not session.push_wait(pose(5), camera, timeout_s=0)
+    assert session.stats().refused == 1
 
 
 def test_freshest_keeps_only_the_newest_pose(open_session: OpenSession, camera: Camera) -> None:
@@ -192,6 +225,16 @@ def test_a_close_while_frames_are_read_ends_the_reading(
     assert (asyncio.run(collect()) if asynchronous else list(session)) == []
 
 
+def test_a_close_ends_the_wait_of_another_thread_without_an_error(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session([ToyStage()])
+    monkeypatch.setattr(session._pipeline, "wait", lambda until, timeout_s: session.close())
+    assert session.wait() is None
+    with pytest.raises(SessionError, match="the session is closed"):
+        session.wait()
+
+
 class HoldingStage(ToyStage):
     """Holds every job back until the end of the stream."""
 
@@ -320,6 +363,13 @@ def test_wrong_types_and_clocks_are_named(open_session: OpenSession, camera: Cam
         session.push(pose(), camera, task="dance")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="in the future"):
         session.push(pose(), camera, captured_ns=2**62)
+    for odd in (float("nan"), 12.5, "now", True):
+        with pytest.raises(InputError, match=r"captured_ns: expected whole nanoseconds .* got"):
+            session.push(pose(), camera, captured_ns=odd)  # type: ignore[arg-type]
+    for value in (np.int64(5), np.uint64(6)):
+        assert session.push(pose(), camera, captured_ns=value)  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=r"expected a gas_rt\.Request, got Pose"):
+        session.push_request(pose())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -327,6 +377,7 @@ def test_wrong_types_and_clocks_are_named(open_session: OpenSession, camera: Cam
     [
         ({"task": "walk"}, "task: expected one of"),
         ({"on_late": "never"}, "on_late: expected one of"),
+        ({"starvation": "hold", "resample": True}, "starvation: expected .* got 'hold'"),
         ({"fps": 0}, "fps: expected a rate"),
         ({"fps": float("nan")}, "fps: expected a rate"),
     ],

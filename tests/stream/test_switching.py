@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -155,8 +157,27 @@ def test_cuts_without_poses_between_them_and_after_a_reset_leave_nothing(
         assert [frame.index for frame in session] == [2]
         with pytest.raises(SessionError, match="finish"):
             session.cut_to(other)
-    assert sorted(closed) == sorted(["body", "condition", "denoise", "decode"] * 6)
+    assert sorted(closed) == sorted(["body", "condition", "denoise", "decode"] * 5)
     assert threading.active_count() == threads
+
+
+def test_an_avatar_is_freed_when_its_last_frame_has_left_it(
+    diffusion_model: Model, diffusion_avatar: Avatar, other: Avatar, person: ToyPerson
+) -> None:
+    requests = person.requests(6, side=128)
+    first, unused = replace(diffusion_avatar), replace(other)
+    alive: list[weakref.ref[object]] = [weakref.ref(first), weakref.ref(unused)]
+    with diffusion_model.session(first, on_late="lossless") as session:
+        alive += [weakref.ref(session._pipeline._lanes.stage(k)) for k in range(3)]
+        session.push_wait_request(requests[0], timeout_s=PATIENCE_S)
+        for avatar in (unused, other):
+            session.cut_to(avatar)
+        del first, unused, avatar
+        for request in requests[1:]:
+            assert session.push_wait_request(request, timeout_s=PATIENCE_S)
+        assert [f.index for f in (session.wait(timeout_s=PATIENCE_S) for _ in "ab") if f] == [0, 1]
+        gc.collect()
+        assert [ref() for ref in alive] == [None] * 5
 
 
 def test_a_cut_to_an_avatar_of_another_bundle_is_refused_and_the_stream_goes_on(
@@ -167,6 +188,24 @@ def test_a_cut_to_an_avatar_of_another_bundle_is_refused_and_the_stream_goes_on(
             session.cut_to(avatar)
         assert session.push(person.pose, person.camera)
         assert session.wait(timeout_s=PATIENCE_S) is not None
+
+
+def test_a_cut_of_a_stream_that_ended_makes_nothing_ready(
+    diffusion_model: Model,
+    diffusion_avatar: Avatar,
+    other: Avatar,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[Avatar] = []
+    session = diffusion_model.session(diffusion_avatar)
+    monkeypatch.setattr(session, "_takeover", made.append)
+    session.finish()
+    with pytest.raises(SessionError, match="finish"):
+        session.cut_to(other)
+    session.close()
+    with pytest.raises(SessionError, match="the session is closed"):
+        session.cut_to(other)
+    assert not made
 
 
 # ---- the ladder -------------------------------------------------------------------------------
