@@ -13,7 +13,6 @@
 namespace gas_rt::GAS_RT_ISA {
 
 constexpr int kPointBlock = 32;
-constexpr int kShellLanes = gas_rt::kLanes;  // simd.h has lanes of its own
 static_assert(kPointBlock % kShellLanes == 0, "a block is whole vectors");
 
 // Per lane the nearest vertex yet.

@@ -7,6 +7,7 @@
 #include "candidates.h"
 #include "gas_rt/shell_table.h"
 #include "gas_rt/thread_pool.h"
+#include "pruner.h"
 #include "shell_query.h"
 
 namespace gas_rt::GAS_RT_ISA {
@@ -42,105 +43,88 @@ Bins sort_into_blocks(const float* vertices, int64_t n, const ShellIndex& shell)
   }
   for (int64_t b = 0; b < count; ++b) bins.start[b + 1] += bins.start[b];
   std::vector<int32_t> next(bins.start.begin(), bins.start.end() - 1);
-  bins.sorted.reserve(n);
-  bins.sorted.n = n;
+  bins.sorted.resize(n);
   for (int64_t v = 0; v < n; ++v) {
-    const int32_t at = next[of[v]]++;
-    bins.sorted.x[at] = vertices[3 * v];
-    bins.sorted.y[at] = vertices[3 * v + 1];
-    bins.sorted.z[at] = vertices[3 * v + 2];
-    bins.sorted.id[at] = static_cast<int32_t>(v);
+    bins.sorted.set(next[of[v]]++, load3(vertices + 3 * v), static_cast<int32_t>(v));
   }
   return bins;
 }
 
-// All vertices in the blocks that the radius reaches from this one.
-void gather(const Bins& bins, const int32_t* at, float radius_m, Candidates* out) {
+// The ranges of all vertices in the blocks that the radius reaches from this one.
+void find_ranges(const Bins& bins, const int32_t* at, float radius_m, std::vector<Range>* out) {
   const int32_t blocks = static_cast<int32_t>(std::ceil(radius_m / kBlockM * 1.001f));
   int32_t low[3], high[3];
   for (int axis = 0; axis < 3; ++axis) {
     low[axis] = std::max(at[axis] - blocks, 0);
     high[axis] = std::min(at[axis] + blocks, bins.blocks[axis] - 1);
   }
-  out->n = 0;
+  out->clear();
   for (int32_t z = low[2]; z <= high[2]; ++z) {
     for (int32_t y = low[1]; y <= high[1]; ++y) {
       const int64_t row = (static_cast<int64_t>(z) * bins.blocks[1] + y) * bins.blocks[0];
-      const int32_t begin = bins.start[row + low[0]], end = bins.start[row + high[0] + 1];
-      const size_t n = out->n;
-      out->reserve(std::max<size_t>(n + end - begin, 2 * n));
-      std::copy(bins.sorted.x.begin() + begin, bins.sorted.x.begin() + end, out->x.begin() + n);
-      std::copy(bins.sorted.y.begin() + begin, bins.sorted.y.begin() + end, out->y.begin() + n);
-      std::copy(bins.sorted.z.begin() + begin, bins.sorted.z.begin() + end, out->z.begin() + n);
-      std::copy(bins.sorted.id.begin() + begin, bins.sorted.id.begin() + end, out->id.begin() + n);
-      out->n = n + end - begin;
+      const Range range = {bins.start[row + low[0]], bins.start[row + high[0] + 1]};
+      if (range.begin != range.end) out->push_back(range);
     }
   }
 }
 
-// The lists of the leaves of a row of blocks, until those of all rows are joined.
-struct RowLists {
+// The lists of the leaves of some rows of blocks, until those of all rows are joined.
+struct PartLists {
   std::vector<int32_t> vertices;  // all leaves' lists, one after the other
-  std::vector<int32_t> leaf_end;  // [blocks that hold candidates * kLeavesInBlock] into vertices
+  std::vector<int64_t> leaf_end;  // [blocks that hold candidates * kLeavesInBlock] into vertices
   std::vector<bool> holds;        // [blocks]
-  int64_t groups = 0;             // of kLanes that the lists will fill
+  int64_t groups = 0;             // of kShellLanes that the lists will fill
+
+  void add_leaf(const Candidates& block, const Places& list) {
+    for (size_t i = 0; i < list.n; ++i) vertices.push_back(block.id[list.at[i]]);
+    leaf_end.push_back(static_cast<int64_t>(vertices.size()));
+    groups += groups_of(list.n);
+  }
 };
-
-// Whether another candidate is nearer than this one everywhere in the cube around c.
-bool beaten(const Candidates& in, size_t i, Vec3f c, const Margins& margins) {
-  const float x = in.x[i], y = in.y[i], z = in.z[i];
-  Ints by{};
-  for (size_t group = 0; group < in.groups(); ++group) {
-    const Floats dx = group_of(in.x, group) - x, dy = group_of(in.y, group) - y;
-    const Floats dz = group_of(in.z, group) - z;
-    // |c - v|^2 - |c - other|^2 as one product per axis
-    const Floats behind =
-        dx * (2.0f * (c.x - x) - dx) + dy * (2.0f * (c.y - y) - dy) + dz * (2.0f * (c.z - z) - dz);
-    const Floats apart = magnitude(dx) + magnitude(dy) + magnitude(dz);
-    by |= behind > margins.width * apart + margins.slack;
-  }
-  return bytes_of(by) != 0;
-}
-
-// Appends a leaf's candidates; if they do not fit one group, less those that another one beats.
-void append_leaf(const Candidates& in, const Cube& leaf, const Reach& reach, RowLists* out) {
-  const Margins margins(leaf.width, reach);
-  const size_t before = out->vertices.size();
-  for (size_t i = 0; i < in.n; ++i) {
-    if (in.n > kLanes && beaten(in, i, leaf.centre, margins)) continue;
-    out->vertices.push_back(in.id[i]);
-  }
-  // In one group every lane has a vertex of its own, whatever their order.
-  if (in.n > kLanes) std::sort(out->vertices.begin() + before, out->vertices.end());
-  out->groups += groups_of(out->vertices.size() - before);
-  out->leaf_end.push_back(static_cast<int32_t>(out->vertices.size()));
-}
 
 struct Scratch {
-  Candidates reachable, of_block, of_octant[kLanes], of_leaf[kLanes];
+  explicit Scratch(int64_t n_vertices) : numbers(n_vertices) {}
+
+  std::vector<Range> ranges;
+  NumberSet numbers;
+  Candidates block;
+  Places of_block, of_octant[kShellLanes], of_leaf[kShellLanes];
+  Pruner pruner;
 };
 
-Cube octant_of(const Cube& cube, const Floats* centre, int octant) {
-  return {{centre[0][octant], centre[1][octant], centre[2][octant]}, 0.5f * cube.width};
+// Brings the candidates of a block together in the order of their numbers; false if it has none.
+bool gather(const float* vertices, const Bins& bins, const Cube& block, const Reach& reach,
+            Scratch* scratch) {
+  if (scratch->ranges.empty()) return false;
+  Places* found = &scratch->of_block;
+  narrow(bins.sorted, scratch->ranges, block, reach, found);
+  for (size_t i = 0; i < found->n; ++i) scratch->numbers.add(found->at[i]);
+  scratch->block.resize(found->n);
+  int32_t place = 0;
+  scratch->numbers.drain([&](int32_t vertex) {
+    scratch->block.set(place, load3(vertices + 3 * static_cast<int64_t>(vertex)), vertex);
+    found->at[place] = place;
+    ++place;
+  });
+  return found->n != 0;
 }
 
 // Narrows the candidates down from the block to its octants to their leaves, in the order of
-// leaf_in_block().
-void list_block(const Cube& block, const Reach& reach, Scratch* scratch, RowLists* out) {
-  scratch->reachable.pad();
-  narrow(scratch->reachable, block, reach, &scratch->of_block);
-  out->holds.push_back(scratch->of_block.n != 0);
-  if (scratch->of_block.n == 0) return;
-  split(scratch->of_block, block, reach, scratch->of_octant);
+// leaf_in_block(). Lists that fit one group are searched as fast as can be.
+void list_block(const Cube& block, const Reach& reach, Scratch* scratch, PartLists* out) {
+  split(scratch->block, scratch->of_block, block, reach, scratch->of_octant);
   Floats octant_centre[3], leaf_centre[3];
   octant_centres(block, octant_centre);
-  for (int octant = 0; octant < kLanes; ++octant) {
+  for (int octant = 0; octant < kShellLanes; ++octant) {
     const Cube cube = octant_of(block, octant_centre, octant);
-    split(scratch->of_octant[octant], cube, reach, scratch->of_leaf);
+    split(scratch->block, scratch->of_octant[octant], cube, reach, scratch->of_leaf);
     octant_centres(cube, leaf_centre);
-    for (int leaf = 0; leaf < kLanes; ++leaf) {
-      scratch->of_leaf[leaf].pad();
-      append_leaf(scratch->of_leaf[leaf], octant_of(cube, leaf_centre, leaf), reach, out);
+    for (int leaf = 0; leaf < kShellLanes; ++leaf) {
+      Places* list = &scratch->of_leaf[leaf];
+      if (list->n > kShellLanes) {
+        scratch->pruner.prune(scratch->block, octant_of(cube, leaf_centre, leaf), reach, list);
+      }
+      out->add_leaf(scratch->block, *list);
     }
   }
 }
@@ -153,16 +137,19 @@ float rounding_of(const ShellIndex& shell) {
   return farthest * std::numeric_limits<float>::epsilon();
 }
 
-void list_row(const Bins& bins, const ShellIndex& shell, int32_t y, int32_t z, Scratch* scratch,
-              RowLists* out) {
+void list_row(const float* vertices, const Bins& bins, const ShellIndex& shell, int32_t y,
+              int32_t z, Scratch* scratch, PartLists* out) {
   const auto middle = [](float origin, int32_t block) { return origin + kBlockM * (block + 0.5f); };
   const Reach reach{shell.radius_m, rounding_of(shell)};
   for (int32_t x = 0; x < shell.blocks[0]; ++x) {
     const int32_t at[3] = {x, y, z};
-    gather(bins, at, shell.radius_m, &scratch->reachable);
+    find_ranges(bins, at, shell.radius_m, &scratch->ranges);
     const Vec3f centre{middle(shell.origin.x, x), middle(shell.origin.y, y),
                        middle(shell.origin.z, z)};
-    list_block({centre, kBlockM}, reach, scratch, out);
+    const Cube block{centre, kBlockM};
+    const bool holds = gather(vertices, bins, block, reach, scratch);
+    out->holds.push_back(holds);
+    if (holds) list_block(block, reach, scratch, out);
   }
 }
 
@@ -191,7 +178,7 @@ void set_bounds(const float* vertices, int64_t n, float radius_m, ShellIndex* ou
 }
 
 void fill_group(const float* vertices, const int32_t* ids, int64_t n, ShellLanes* out) {
-  for (int64_t lane = 0; lane < kLanes; ++lane) {
+  for (int64_t lane = 0; lane < kShellLanes; ++lane) {
     const bool used = lane < n;
     const float* v = vertices + (used ? 3 * static_cast<int64_t>(ids[lane]) : 0);
     out->x[lane] = used ? v[0] : kFarM;
@@ -201,27 +188,29 @@ void fill_group(const float* vertices, const int32_t* ids, int64_t n, ShellLanes
   }
 }
 
-// Writes a row's lists as groups, from group number `first` on.
-void write_row(const float* vertices, const RowLists& row, int32_t first, ShellLanes* lanes,
-               int32_t* leaf_end) {
-  int32_t begin = 0, group = first;
-  for (size_t leaf = 0; leaf < row.leaf_end.size(); ++leaf) {
-    const int32_t end = row.leaf_end[leaf];
-    for (; begin < end; begin = std::min(begin + kLanes, end)) {
-      fill_group(vertices, row.vertices.data() + begin, end - begin, lanes + group++);
+// Writes a part's lists as groups, from group number `first` on.
+void write_part(const float* vertices, const PartLists& part, int32_t first, ShellLanes* lanes,
+                int32_t* leaf_end) {
+  int64_t begin = 0;
+  int32_t group = first;
+  for (size_t leaf = 0; leaf < part.leaf_end.size(); ++leaf) {
+    const int64_t end = part.leaf_end[leaf];
+    for (; begin < end; begin = std::min(begin + kShellLanes, end)) {
+      fill_group(vertices, part.vertices.data() + begin, end - begin, lanes + group++);
     }
     leaf_end[leaf] = group;
   }
 }
 
-// Numbers the blocks that hold candidates, and joins the rows' lists.
-void join(const float* vertices, const std::vector<RowLists>& rows, int threads, ShellIndex* out) {
+// Numbers the blocks that hold candidates, and joins the parts' lists.
+void join(const float* vertices, const std::vector<PartLists>& parts, int threads,
+          ShellIndex* out) {
   std::vector<int64_t> first_leaf{0}, first_group{0};
   int32_t blocks = 0;
-  for (const RowLists& row : rows) {
-    for (bool holds : row.holds) out->block.push_back(holds ? blocks++ : -1);
-    first_leaf.push_back(first_leaf.back() + row.leaf_end.size());
-    first_group.push_back(first_group.back() + row.groups);
+  for (const PartLists& part : parts) {
+    for (bool holds : part.holds) out->block.push_back(holds ? blocks++ : -1);
+    first_leaf.push_back(first_leaf.back() + part.leaf_end.size());
+    first_group.push_back(first_group.back() + part.groups);
   }
   if (first_group.back() > std::numeric_limits<int32_t>::max()) {
     throw std::length_error("the vertices are too many");
@@ -230,11 +219,9 @@ void join(const float* vertices, const std::vector<RowLists>& rows, int threads,
   out->lanes.reset(new ShellLanes[first_group.back()]);
   out->leaf_start.resize(first_leaf.back() + 1);
   out->leaf_start[0] = 0;
-  parallel_ranges(rows.size(), kRowsPerTask, threads, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      write_row(vertices, rows[i], static_cast<int32_t>(first_group[i]), out->lanes.get(),
-                out->leaf_start.data() + first_leaf[i] + 1);
-    }
+  parallel_for(parts.size(), threads, [&](int64_t i) {
+    write_part(vertices, parts[i], static_cast<int32_t>(first_group[i]), out->lanes.get(),
+               out->leaf_start.data() + first_leaf[i] + 1);
   });
 }
 
@@ -243,16 +230,17 @@ void build_shell(const float* vertices, const float* maps, int64_t n_vertices, f
   set_bounds(vertices, n_vertices, radius_m, out);
   out->maps.assign(maps, maps + 12 * n_vertices);
   const Bins bins = sort_into_blocks(vertices, n_vertices, *out);
-  std::vector<RowLists> rows(static_cast<size_t>(out->blocks[1]) * out->blocks[2]);
-  parallel_ranges(rows.size(), kRowsPerTask, threads, [&](int64_t begin, int64_t end) {
-    Scratch scratch;
+  const int64_t rows = static_cast<int64_t>(out->blocks[1]) * out->blocks[2];
+  std::vector<PartLists> parts((rows + kRowsPerTask - 1) / kRowsPerTask);
+  parallel_ranges(rows, kRowsPerTask, threads, [&](int64_t begin, int64_t end) {
+    Scratch scratch(n_vertices);
     for (int64_t row = begin; row < end; ++row) {
       const int32_t y = static_cast<int32_t>(row % out->blocks[1]);
       const int32_t z = static_cast<int32_t>(row / out->blocks[1]);
-      list_row(bins, *out, y, z, &scratch, &rows[row]);
+      list_row(vertices, bins, *out, y, z, &scratch, &parts[begin / kRowsPerTask]);
     }
   });
-  join(vertices, rows, threads, out);
+  join(vertices, parts, threads, out);
 }
 
 }  // namespace

@@ -47,8 +47,9 @@ class PosedShell:
             )
         self.radius_m = float(radius_m)
         self.threads = check_threads(threads)
-        self.lo: F32 = vertices.min(0) - np.float32(radius_m)
-        self.hi: F32 = vertices.max(0) + np.float32(radius_m)
+        by_axis = np.ascontiguousarray(vertices.T)  # NumPy is slow along an axis of stride three
+        self.lo: F32 = by_axis.min(1) - np.float32(radius_m)
+        self.hi: F32 = by_axis.max(1) + np.float32(radius_m)
         self._vertices, self._maps = vertices, maps
         self._compiled: native.Shell | None = None
         if not use_twins():

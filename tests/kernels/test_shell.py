@@ -47,6 +47,22 @@ def test_the_nearest_vertex_is_exact(seed: int, radius_m: float) -> None:
     np.testing.assert_allclose(canonical, want, atol=1e-5)
 
 
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.3]), st.integers(1, 3))
+@settings(max_examples=10, deadline=None)
+def test_a_crowd_in_one_block_is_exact(seed: int, radius_m: float, copies: int) -> None:
+    """More candidates than bits of a word, some of them in the same place, in any order."""
+    rng = np.random.default_rng(seed)
+    crowd = rng.uniform(0, 0.1, (int(rng.integers(60, 400)), 3))
+    vertices = f32(np.concatenate([*[crowd] * copies, rng.uniform(-0.5, 0.5, (20, 3))]))
+    vertices = vertices[rng.permutation(len(vertices))]
+    maps = identity_maps(len(vertices))
+    points = f32(rng.uniform(-0.5 * radius_m, 0.1 + 0.5 * radius_m, (400, 3)))
+    want_id, _ = twins.query_shell(vertices, maps, radius_m, points)
+    for threads in (1, 2):
+        shell = PosedShell(vertices, maps, radius_m=radius_m, threads=threads)
+        np.testing.assert_array_equal(shell.query(points)[0], want_id)
+
+
 def test_a_body_sized_shell_agrees_with_a_kd_tree() -> None:
     vertices = cloud(3, 6890)
     shell = PosedShell(vertices, identity_maps(6890), radius_m=0.05)

@@ -16,6 +16,7 @@ constexpr int32_t kLeavesPerBlock = 4;  // along one axis
 constexpr int32_t kLeavesInBlock = kLeavesPerBlock * kLeavesPerBlock * kLeavesPerBlock;
 constexpr float kBlockM = kLeafM * kLeavesPerBlock;
 constexpr int32_t kNoVertex = -1;
+constexpr int32_t kShellLanes = kLanes;  // a name of its own: the host's kernels have other lanes
 
 // Eight vertices of a leaf's list side by side. The list's last group is filled up with copies of
 // kNoVertex far away.
