@@ -2,13 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import PRESETS
-from reference.diffusion.config import picture_gain
+from reference.diffusion.config import picture_detail, picture_gain
 from reference.diffusion.picture import PictureDecoder
 
 SIDE = 16
@@ -29,10 +31,28 @@ def render() -> Tensor:
     return torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
-def test_nothing_generated_shows_the_render(autoencoder: Autoencoder, render: Tensor) -> None:
+def sharpened(picture: Tensor) -> Tensor:
+    """By SciPy's blur; black beyond the edges."""
+    light = picture.double().numpy() + 1
+    blurred = gaussian_filter(light, (0, 0, 0.6, 0.6), mode="constant", radius=(0, 0, 1, 1))
+    shown = light + picture_detail(CENTRED) * (light - blurred) - 1
+    return torch.from_numpy(np.clip(shown, -1, 1)).float()
+
+
+def test_nothing_generated_shows_the_render_with_its_detail(
+    autoencoder: Autoencoder, render: Tensor
+) -> None:
     base = autoencoder.encode(render)
     found = PictureDecoder(autoencoder, CENTRED)(torch.zeros_like(base), base, render)
-    torch.testing.assert_close(found, render, rtol=0, atol=1e-5)
+    torch.testing.assert_close(found, sharpened(render), rtol=0, atol=1e-5)
+    assert (found - render).abs().max() > 0.02
+
+
+def test_black_stays_black(autoencoder: Autoencoder) -> None:
+    black = torch.full((1, 3, SIDE, SIDE), -1.0)
+    base = autoencoder.encode(black)
+    found = PictureDecoder(autoencoder, CENTRED)(torch.zeros_like(base), base, black)
+    torch.testing.assert_close(found, black, rtol=0, atol=1e-5)
 
 
 def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
@@ -42,7 +62,7 @@ def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
     generated = (other - base) / (0.25 * picture_gain(CENTRED))
     found = PictureDecoder(autoencoder, CENTRED)(generated, base, render)
     expected = render + autoencoder.decode(other) - autoencoder.decode(base)
-    torch.testing.assert_close(found, expected.clamp(-1, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(found, sharpened(expected), rtol=0, atol=1e-4)
 
 
 def test_released_latents_are_decoded_as_they_are(autoencoder: Autoencoder, render: Tensor) -> None:
