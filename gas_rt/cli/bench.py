@@ -167,11 +167,7 @@ def _judged(
     from gas_rt.bench.scenario import PROMISES, judge
 
     bench, noise = document["bench"], document["bench"]["noise"]
-    judged = (
-        []
-        if args.quick
-        else judge(document["runs"], plan=plan, noisy=bool(noise), promises=PROMISES)
-    )
+    judged = [] if args.quick else judge(document["runs"], plan=plan, promises=PROMISES)
     bench["promises"] = [verdict.as_dict() for verdict in judged]
     if not judged:
         bench["not_judged"] = "--quick" if args.quick else "no run is of the promised scenario"
@@ -195,7 +191,9 @@ def _judged(
     for name in comparison.left_out if comparison is not None else ():
         _say(f"not compared, only in {args.compare}: {name}")
     kept = all(verdict.status == "passed" for verdict in judged)
-    return 0 if kept and not noise and not regressions else 3
+    # What noise beside the promised scenario disturbs is what nothing is judged of, or compared.
+    disturbed = bool(noise) and (comparison is not None or not judged)
+    return 0 if kept and not disturbed and not regressions else 3
 
 
 def _plot(path: str, document: dict[str, Any]) -> None:

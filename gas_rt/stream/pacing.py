@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["DeadlineMeter", "Pacer", "period_of"]
+__all__ = ["Cadence", "DeadlineMeter", "Pacer", "period_of"]
 
 # A tick this much too late is not caught up with: the cadence starts anew from it. One period
 # keeps short stalls on the grid and turns a long one into a single gap instead of a burst.
 REANCHOR_PERIODS = 1
+# Of a period: what a thread may take to wake up, how far one late frame may put the ones after it
+# off, and how much of that each frame makes good.
+WAKE_UP_SHARE = 0.05
+PUT_OFF_SHARE = 0.5
+EASE_SHARE = 0.0025
 
 
 def period_of(fps: float) -> int:
@@ -45,6 +50,25 @@ class Pacer:
     def reset(self) -> None:
         """Forget the grid; the next start founds a new one."""
         self.next_ns = None
+
+
+@dataclass
+class Cadence(Pacer):
+    """A pacer of frames that are ready at uneven times: as late as it takes to keep them even.
+
+    On a grid that began with a frame that was ready early, all others would be late, each by
+    another time. So the grid follows what is late and eases back a little with every frame: what
+    keeps being late is waited for, and what was late once costs age for a while only.
+    """
+
+    def start(self, now_ns: int) -> int:
+        """Record a frame at or after its due time; returns the tick it belongs to."""
+        tick = super().start(now_ns)
+        late_ns = now_ns - tick
+        if late_ns > WAKE_UP_SHARE * self.period_ns:
+            tick += min(late_ns, round(PUT_OFF_SHARE * self.period_ns))
+        self.next_ns = tick + self.period_ns - round(EASE_SHARE * self.period_ns)
+        return tick
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gas_rt.stream.pacing import Pacer
+from gas_rt.stream.pacing import Cadence
 from gas_rt.stream.plans import Lateness, QueuePlan
 from gas_rt.stream.queues import BoundedQueue
 from gas_rt.stream.stages import Job
@@ -20,7 +20,7 @@ class Showing:
         self._plan = plan
         self._period_ns = period_ns
         self._late = lateness
-        self._pacer = Pacer(period_ns) if plan.paced else None
+        self._pacer = Cadence(period_ns) if plan.paced else None
         self._ready_last_ns: int | None = None
         self.frames: BoundedQueue[Job] = BoundedQueue(
             max(plan.frames, plan.burst), drop_oldest=plan.drop_oldest

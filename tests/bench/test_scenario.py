@@ -20,8 +20,7 @@ def with_value(found: dict[str, Any], path: tuple[str, ...], value: float | None
 
 
 def statuses(runs: list[dict[str, Any]], **settings: Any) -> dict[str, str]:
-    noisy = settings.pop("noisy", False)
-    judged = judge(runs, plan=plan(**settings), noisy=noisy, promises=PROMISES)
+    judged = judge(runs, plan=plan(**settings), promises=PROMISES)
     return {verdict.promise.name: verdict.status for verdict in judged}
 
 
@@ -42,8 +41,10 @@ def test_a_promise_is_kept_up_to_its_bound(promise: Promise) -> None:
     assert statuses([good])[promise.name] == "passed"
     bad = with_value(run(promise.kind), promise.path, broken)
     assert statuses([bad])[promise.name] == "missed"
-    assert statuses([good], noisy=True)[promise.name] == "too noisy"
-    assert statuses([bad], noisy=True)[promise.name] == "too noisy"
+    for disturbed in (good, bad):
+        disturbed = with_value(disturbed, ("noise", "problems"), ["round 1: 30% for others"])
+        assert statuses([disturbed])[promise.name] == "too noisy"
+        assert statuses([{**disturbed, "steps": 2}, good])[promise.name] == "passed"
     for nothing in (None, "34", True):
         absent = with_value(run(promise.kind), promise.path, nothing)  # type: ignore[arg-type]
         assert statuses([absent])[promise.name] == "not measured"
@@ -62,7 +63,7 @@ def test_the_promised_scenario_is_judged_in_both_kinds_and_no_other() -> None:
 
 def test_a_verdict_says_value_and_bound() -> None:
     slow = with_value(run("saturated"), ("fps",), 28.123)
-    verdict = judge([slow], plan=plan(), noisy=False, promises=PROMISES)[0]
+    verdict = judge([slow], plan=plan(), promises=PROMISES)[0]
     assert str(verdict) == "steady rate: 28.12 (at least 30 fps): missed"
     assert verdict.as_dict() == {
         "name": "steady rate",

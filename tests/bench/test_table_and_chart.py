@@ -58,11 +58,13 @@ def test_bars_are_as_long_as_their_values() -> None:
     assert lengths[1] == pytest.approx(2 * lengths[0], rel=0.03)
 
 
-def test_a_noisy_chart_says_so() -> None:
+def test_a_noisy_run_is_marked_beside_its_name() -> None:
     quiet = draw_chart(report(), promises=PROMISED)
-    noisy = draw_chart(report(noise=["busy"]), promises=PROMISED)
-    assert (quiet != noisy).any()
-    assert quiet.shape == noisy.shape
+    disturbed = {**run("live"), "noise": {"spread": 0.3, "problems": ["busy"]}}
+    noisy = draw_chart(report(run("saturated"), disturbed), promises=PROMISED)
+    changed = (quiet != noisy).any(axis=(0, 2))
+    assert changed.any()
+    assert not changed[chart.NAMES * chart.SCALE :].any()
 
 
 @pytest.mark.parametrize("top", [0.3, 1, 7, 33, 280, 4e6])

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from gas_rt.stream.pacing import DeadlineMeter, Pacer, period_of
+from collections.abc import Callable
+
+import numpy as np
+
+from gas_rt.stream.pacing import Cadence, DeadlineMeter, Pacer, period_of
 
 MS = 1_000_000
+
+
+def handed_out(cadence: Pacer, ready_ms: Callable[[int], float], *, frames: int) -> list[float]:
+    """When frames that are ready at `ready_ms` of their number are handed out, in ms."""
+    now, times = 0, []
+    for k in range(frames):
+        now = max(now, round(ready_ms(k) * MS))
+        now += cadence.wait_ns(now)
+        cadence.start(now)
+        times.append(now / MS)
+    return times
 
 
 def test_starts_lie_on_the_grid_though_each_is_a_little_late() -> None:
@@ -36,6 +51,33 @@ def test_reset_forgets_the_grid() -> None:
     pacer.reset()
     assert pacer.wait_ns(3 * MS) == 0
     assert pacer.start(3 * MS) == 3 * MS
+
+
+def test_frames_that_are_ready_at_uneven_times_become_even() -> None:
+    """Where the first was early, a plain grid hands out most of the others late, and uneven."""
+    jitter = np.random.default_rng(0).uniform(0, 9, 500)
+    jitter[0] = 0
+    even, plain = (
+        np.diff(handed_out(kind(40 * MS), lambda k: 40 * k + jitter[k], frames=500))
+        for kind in (Cadence, Pacer)
+    )
+    assert (plain > 44).mean() > 0.1
+    assert (even > 44).mean() < 0.01
+    assert even.std() < 1 < 3 < plain.std()
+
+
+def test_a_frame_that_was_late_once_costs_age_for_a_while_only() -> None:
+    times = handed_out(Cadence(40 * MS), lambda k: 40 * k + 30 * (k == 100), frames=1000)
+    age = np.array(times) - 40 * np.arange(1000)
+    assert age[:100].max() <= 2
+    assert age[100] == 30
+    assert 15 < age[101] <= 20  # half a period put off
+    assert age[-1] <= 2
+
+
+def test_a_cadence_follows_a_slower_stream() -> None:
+    times = handed_out(Cadence(40 * MS), lambda k: 50 * k, frames=100)
+    assert times == [50.0 * k for k in range(100)]
 
 
 def test_a_deadline_is_one_period_after_the_frame_before() -> None:

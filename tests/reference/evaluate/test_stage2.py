@@ -11,7 +11,7 @@ import torch
 from gas_rt.diffusion import SIGMA_MIN
 from gas_rt.errors import InputError
 from reference.autoencoder import Autoencoder, AutoencoderConfig
-from reference.diffusion import Denoiser
+from reference.diffusion import Denoiser, picture
 from reference.diffusion.clips import encode
 from reference.diffusion.config import PRESETS
 from reference.diffusion.picture import PictureDecoder
@@ -86,6 +86,8 @@ def test_frames_are_finite_and_depend_on_the_noise_alone(generator, square, poli
 def test_a_model_that_adds_nothing_shows_the_field(generator, square, monkeypatch, policy, nerf):
     for name in ("x0", "guided_x0"):
         monkeypatch.setattr(Denoiser, name, lambda self, x, *_, **__: torch.zeros_like(x))
+    # The detail that is drawn once more has a test of its own.
+    monkeypatch.setattr(picture, "picture_detail", lambda _: 0.0)
     case = square("pose", frames=6)
     # To the very end: at σ = 0.002 a trace of the noise would be left.
     changes = {"sigmas": (10.0, 1.0, 0.0)} | ({} if nerf else {"field": None})
