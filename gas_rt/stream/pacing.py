@@ -13,7 +13,7 @@ REANCHOR_PERIODS = 1
 # off, and how much of that each frame makes good.
 WAKE_UP_SHARE = 0.05
 PUT_OFF_SHARE = 0.5
-EASE_SHARE = 0.0025
+EASE_SHARE = 0.001
 
 
 def period_of(fps: float) -> int:

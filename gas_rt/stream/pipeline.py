@@ -163,18 +163,22 @@ class Pipeline:
                     early_ns = self._showing.early_ns(job, now)
                     if early_ns > 0:
                         return None, early_ns
-                    self._showing.frames.take()
-                    return self._hand_out(job, now, ready_ns=job.at_ns), None
-                wait_ns = self._late_in_ns(now)
-                if wait_ns != 0:
-                    return None, wait_ns
-                assert self._late is not None
-                standby = self._late.standby
-                waiting = standby.waiting()
-                if field is not None and not standby.is_waiting(field):
+                    waiting = self._shown_before(job)
+                    if not waiting or (looked and field is None):
+                        self._showing.frames.take()
+                        return self._hand_out(job, now, ready_ns=job.at_ns), None
+                else:
+                    wait_ns = self._late_in_ns(now)
+                    if wait_ns != 0:
+                        return None, wait_ns
+                    assert self._late is not None
+                    waiting = self._late.standby.waiting()
+                if field is not None and field.index not in {w.index for w in waiting}:
                     field, looked = None, False
                 if looked or not waiting:
-                    return self._stand_in(field, now), None
+                    return self._stand_in(field, now, is_late=job is None), None
+                assert self._late is not None
+                standby = self._late.standby
             # Fitted to its size out of the lock: whoever pushes would wait for it, and every stage.
             field, looked = standby.field_of(waiting), True
 
@@ -423,7 +427,7 @@ class Pipeline:
                 # As many poses wait for the gate as it takes at once.
                 assert self._late is not None
                 while len(queue) >= self._late.ladder.burst and (old := queue.take()) is not None:
-                    self._drop(old, "stale_pose")
+                    self._displaced(old)
             queue.offer(job)
         self._notify()
 
@@ -462,21 +466,31 @@ class Pipeline:
                 self._notify()
         return wait_ns
 
-    def _stand_in(self, field: Job | None, now: int) -> Frame | None:
-        """What is shown while the next frame is late: `field`, the last frame, or nothing."""
+    def _shown_before(self, job: Job) -> list[Job]:
+        """Poses that the window never took, where the next frame shows no more than they do."""
+        if self._late is None or job.payload.level != "field":
+            return []
+        return self._late.standby.before(job.index)
+
+    def _stand_in(self, field: Job | None, now: int, *, is_late: bool) -> Frame | None:
+        """What is shown while no frame is there: `field`, the last frame, or nothing."""
         job, is_new = self._showing.instead(field)
         if job is None:
             return None
         if is_new:
-            self._showing.note_ready(now, busy_since_ns=self._busy_since_ns)
+            self._showing.note_ready(now, busy_since_ns=self._busy_since_ns, in_time=not is_late)
         job = job.waited("late" if is_new else "held", (now - job.at_ns) / 1e6, now)
-        return self._hand_out(job, now, ready_ns=now, counts=is_new)
+        return self._hand_out(job, now, ready_ns=now, counts=is_new, in_time=False)
 
-    def _hand_out(self, job: Job, now: int, *, ready_ns: int, counts: bool = True) -> Frame:
+    def _hand_out(
+        self, job: Job, now: int, *, ready_ns: int, counts: bool = True, in_time: bool = True
+    ) -> Frame:
         """The frame of `job`; one that `counts` is not the repetition of another."""
         if counts:
             self.ledger.deliver(job.index)
-        self._showing.handed(job, now)
+        self._showing.handed(job, now, in_time=in_time)
+        for old in self._late.standby.before(job.index) if self._late is not None else ():
+            self._count_out(old, "stale_pose")
         frame = job.frame(ready_ns)
         for watcher in self._watchers:
             watcher.delivered(frame, begin_ns=now, end_ns=self._clock())
@@ -504,6 +518,13 @@ class Pipeline:
         """`job` was taken out of its queue, and does not go on."""
         self._count_out(job, reason)
         self._leave_out(job)
+
+    def _displaced(self, job: Job) -> None:
+        """A newer pose came before the window took `job`: its field may be shown yet."""
+        assert self._late is not None
+        self._leave_out(job)
+        for old in self._late.standby.left_out(job, limit=self._late.ladder.flight):
+            self._count_out(old, "stale_pose")
 
     def _count_out(self, job: Job, reason: DropReason) -> None:
         """The pose of `job` gets no frame, wherever it is, unless something was shown for it."""

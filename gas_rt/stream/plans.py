@@ -56,9 +56,10 @@ def poses_inside(plan: QueuePlan, *, flight: int) -> int:
     """How many poses can be in flight at once in a session with a ladder.
 
     One waits to be begun, one is being prepared, `plan.burst` wait for the window, which holds
-    `flight`; one waits for the decoder, one is decoded; then frames wait to be taken.
+    `flight`; one waits for the decoder, one is decoded; then frames wait to be taken. Of `flight`
+    poses that newer ones displaced in front of the window, the fields may be shown yet.
     """
-    return 1 + 1 + plan.burst + flight + 1 + 1 + max(plan.frames, plan.burst)
+    return 1 + 1 + plan.burst + flight + 1 + 1 + max(plan.frames, plan.burst) + flight
 
 
 def promised_age_ns(plan: QueuePlan, *, flight: int, late_ns: int) -> int:

@@ -35,10 +35,23 @@ class Showing:
             newest = self.frames.newest()
             spread = newest is not None and bool(newest.burst) and self._late is not None
             limit = max(self._plan.frames + spread, job.burst + 1)
-            while len(self.frames) >= limit and (old := self.frames.take()) is not None:
+            while len(self.frames) >= limit and not self._keeps_age(job.at_ns):
+                old = self.frames.take()
+                assert old is not None
                 displaced.append(old)
         old = self.frames.offer(job).displaced
         return displaced if old is None else [*displaced, old]
+
+    def _keeps_age(self, now_ns: int) -> bool:
+        """Whether the next frame is a field no older than frames usually are.
+
+        On the field nothing is waited for. To skip what the window left there would take the age
+        away that frames need when a new window begins, and the picture would stand still for it.
+        """
+        next_one = self.frames.peek()
+        if self._late is None or next_one is None or next_one.payload.level != "field":
+            return False
+        return now_ns - next_one.pushed_ns <= self._late.standby.usual_ns
 
     def skipped(self, now_ns: int) -> list[Job]:
         """Frames to leave out, since nobody took any for a while: all but the newest."""
@@ -61,19 +74,25 @@ class Showing:
             early_ns = max(early_ns, min(wait_ns, self._period_ns))
         return early_ns
 
-    def note_ready(self, now_ns: int, *, busy_since_ns: int | None) -> None:
-        """Tell the ladder the pace: the time without work between two frames does not count."""
+    def note_ready(self, now_ns: int, *, busy_since_ns: int | None, in_time: bool = True) -> None:
+        """Tell the ladder the pace: the time without work between two frames does not count.
+
+        One that stands in says that the frame was late, however soon after the last it is shown.
+        """
         last, self._ready_last_ns = self._ready_last_ns, now_ns
         if self._late is not None and last is not None:
             begun = last if busy_since_ns is None else max(last, busy_since_ns)
-            self._late.ladder.frame(max(0, now_ns - begun), now_ns)
+            least_ns = 0 if in_time else self._late.ladder.late_ns
+            self._late.ladder.frame(max(least_ns, now_ns - begun), now_ns)
 
     def late_in_ns(self, now_ns: int, *, busy_since_ns: int | None) -> int | None:
         """How long until the next frame is late, 0 if it is; None if time alone does not tell."""
         if self._late is None or busy_since_ns is None:
             return None
         late_ns = self._late.ladder.late_ns
-        return self._late.standby.wait_ns(now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns)
+        return self._late.standby.wait_ns(
+            now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns, period_ns=self._period_ns
+        )
 
     def instead(self, field: Job | None) -> tuple[Job | None, bool]:
         """What stands in for a frame that is late, if anything, and whether it is new."""
@@ -83,13 +102,13 @@ class Showing:
             self._pacer.reset()  # the cadence goes on from here: what is late now stays later
         return job, is_new
 
-    def handed(self, job: Job, now_ns: int) -> None:
-        """The frame of `job` was handed out."""
+    def handed(self, job: Job, now_ns: int, *, in_time: bool) -> None:
+        """The frame of `job` was handed out; `in_time` unless it stands in for a late one."""
         if self._pacer is not None:
             self._pacer.start(now_ns)
         if self._late is not None:
             self._late.standby.gone(job.index)
-            self._late.standby.handed(job, now_ns)
+            self._late.standby.handed(job, now_ns, in_time=in_time)
 
     def reset(self) -> None:
         """A new stream."""

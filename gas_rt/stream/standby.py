@@ -26,8 +26,11 @@ class Standby:
         """`picture_of`: the field of a job that has passed the first stage, at its size."""
         self._picture_of = picture_of
         self._jobs: dict[int, Job] = {}
+        self._left_out: list[int] = []  # of those, the ones that no stage has any more
         self._last: Job | None = None
         self._handed_ns: int | None = None
+        self._usual_ns = 0  # age of the last frame that was in time
+        self._standing_in = False  # at the last frame
 
     def fed(self, job: Job) -> None:
         """The first stage is done with `job`."""
@@ -35,12 +38,26 @@ class Standby:
 
     def gone(self, index: int) -> None:
         """The job needs no more frame: it was shown or dropped."""
-        self._jobs.pop(index, None)
+        if self._jobs.pop(index, None) is not None and index in self._left_out:
+            self._left_out.remove(index)
 
-    def handed(self, job: Job, now_ns: int) -> None:
+    def left_out(self, job: Job, *, limit: int) -> list[Job]:
+        """`job` will not be made, but its field may be shown yet; those beyond `limit` of such."""
+        if job.index in self._jobs:
+            self._left_out.append(job.index)
+        return [self._jobs[index] for index in self._left_out[:-limit]]
+
+    def before(self, index: int) -> list[Job]:
+        """Jobs that will not be made and are older than the frame `index`."""
+        return [self._jobs[old] for old in self._left_out if old < index]
+
+    def handed(self, job: Job, now_ns: int, *, in_time: bool) -> None:
         """The frame of `job`, whose payload is its picture, is about to be handed out."""
         self._keep(job)
         self._handed_ns = now_ns
+        self._standing_in = not in_time
+        if in_time:
+            self._usual_ns = now_ns - job.pushed_ns
 
     def outdated(self, is_old: Callable[[Job], bool]) -> list[Job]:
         """Forget what is too old to be shown; the jobs that have not been."""
@@ -52,15 +69,29 @@ class Standby:
         return old
 
     @property
+    def usual_ns(self) -> int:
+        """How old the pose of the last frame was that was in time."""
+        return self._usual_ns
+
+    @property
     def handed_ns(self) -> int | None:
         """When the last frame was handed out."""
         return self._handed_ns
 
-    def wait_ns(self, now_ns: int, *, busy_since_ns: int, late_ns: int) -> int:
-        """How long until the next frame is late; 0 if it is."""
+    def wait_ns(self, now_ns: int, *, busy_since_ns: int, late_ns: int, period_ns: int) -> int:
+        """How long until the next frame is late; 0 if it is.
+
+        Where one has stood in, the next does so a period later, so that the picture moves on at the
+        stream's rate; unless its pose would be younger than poses are when their own frames are
+        ready, which would then come too late for ever.
+        """
         if self._handed_ns is None:
             due_ns = busy_since_ns + max(FIRST_FRAME_NS, late_ns)
         else:
+            if self._standing_in and self._jobs:
+                oldest = self._jobs[min(self._jobs)]
+                if self._handed_ns + period_ns - oldest.pushed_ns >= self._usual_ns:
+                    late_ns = period_ns
             due_ns = min(max(self._handed_ns, busy_since_ns), now_ns) + late_ns
         return max(0, due_ns - now_ns)
 
@@ -76,10 +107,6 @@ class Standby:
                 return replace(job, payload=picture)
         return None
 
-    def is_waiting(self, job: Job) -> bool:
-        """Whether it still needs a frame."""
-        return job.index in self._jobs
-
     def instead(self, field: Job | None = None) -> tuple[Job | None, bool]:
         """A job with the picture to show now, and whether it is of a pose not shown before.
 
@@ -94,8 +121,10 @@ class Standby:
     def reset(self) -> None:
         """Forget the stream."""
         self._jobs.clear()
+        self._left_out.clear()
         self._keep(None)
         self._handed_ns = None
+        self._usual_ns, self._standing_in = 0, False
 
     def _keep(self, job: Job | None) -> None:
         """May show `job` again, and what it kept before no more."""

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gas_rt.bench.viewer import watch
 from gas_rt.core import Frame, OnLate, Request
 from gas_rt.stream.ladder import LadderConfig, ScriptedLadder
 from gas_rt.stream.pacing import period_of
@@ -86,6 +87,22 @@ def test_an_engine_four_times_slower_for_five_seconds_goes_down_the_ladder_and_b
     assert set(sim.levels(after_ms=9500)) == {"full"}
     changes = sum(a != b for a, b in pairwise(sim.levels()))
     assert changes <= 12
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 6, 20])
+@pytest.mark.parametrize("on_late", LIVE)
+def test_a_slow_engine_costs_quality_and_no_stall(on_late: OnLate, factor: int) -> None:
+    """Neither where it gets slow, nor where new windows are tried and begun."""
+    sim = Simulation(on_late=on_late, call_ms=slowed(5, 10, 25.0 * factor))
+    sim.decode_ms = slowed(5, 10, 8.0 * factor, usual_ms=8.0)
+    sim.run(every(40, until_ms=25_000), until_ms=25_000)
+    check(sim)
+    seen = watch([s.at_ns for s in sim.shown], fps=25, buffer_ms=100)
+    assert seen.stalls == 0
+    assert set(sim.levels(before_ms=5000)) == {"full"}
+    assert len(sim.levels(after_ms=5000, before_ms=10_000)) >= 122
+    assert sim.levels(after_ms=6000, before_ms=10_000).count("full") == 0
+    assert set(sim.levels(after_ms=18_000)) == {"full"}
 
 
 @pytest.mark.parametrize("on_late", LIVE)
@@ -378,8 +395,9 @@ def test_a_clock_that_jumps_by_an_hour_costs_no_more_than_a_moment(
 
 def test_the_promise_follows_from_what_can_be_in_flight() -> None:
     sim = Simulation()
-    # 2 before the window, 4 waiting for it, 4 in it, 2 for the decoder, 4 to be taken, and one.
-    assert promised_age_ns(sim.pipeline._plan, flight=4, late_ns=60 * MS) == 17 * 60 * MS
-    assert sim.pipeline.promised_age_ms == 17 * 60
+    # 2 before the window, 4 waiting for it, 4 displaced there, 4 in it, 2 for the decoder, 4 to be
+    # taken, and one.
+    assert promised_age_ns(sim.pipeline._plan, flight=4, late_ns=60 * MS) == 21 * 60 * MS
+    assert sim.pipeline.promised_age_ms == 21 * 60
     assert Simulation(config=None).pipeline.promised_age_ms is None
     assert sim.ladder.late_ns == round(1.5 * period_of(25))

@@ -399,9 +399,9 @@ def test_a_session_that_went_down_and_up_the_ladder_is_made_again_to_the_bit(
         field_of=field_picture,
         max_age_ms=max_age_ms,
     )
-    times = [t for t in every(40, until_ms=5000) if not 3600 <= t < 4400]
+    times = [t for t in every(40, until_ms=8000) if not 6000 <= t < 6800]
     with closing(sim):  # else its denoiser stays in the shared model's accounts
-        sim.run(times, until_ms=5200)
+        sim.run(times, until_ms=8200)
     recording = kept.recording()
     frames = [s.frame for s in sim.shown]
     rungs_seen = [a.rung for a in recording.admitted if a.reached]

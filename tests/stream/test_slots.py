@@ -231,7 +231,7 @@ def test_a_held_frame_shows_its_pixels_though_its_taker_released_them(camera: Ca
         return next(iter(PooledStage().process(job)))
 
     shown = finished(7)
-    standby.handed(shown, 0)
+    standby.handed(shown, 0, in_time=True)
     frame = shown.frame(0)
     del shown
     frame.release()
@@ -241,7 +241,7 @@ def test_a_held_frame_shows_its_pixels_though_its_taker_released_them(camera: Ca
         job, is_new = standby.instead()
         assert job is not None
         assert not is_new
-        standby.handed(job, 0)
+        standby.handed(job, 0, in_time=True)
         held.append(job.frame(0))
         del job
     assert all(f.level == "held" and (f.rgb == 7).all() for f in held)
@@ -258,7 +258,7 @@ def test_a_held_frame_shows_its_pixels_though_its_taker_released_them(camera: Ca
     for _ in range(50):
         job, _ = standby.instead()
         assert job is not None
-        standby.handed(job, 0)
+        standby.handed(job, 0, in_time=True)
         made.append(pool.made)
     assert made[3] == made[-1]
 
@@ -270,7 +270,7 @@ def test_a_frame_that_is_handed_out_is_held_without_a_copy(camera: Camera) -> No
     def shown(value: int) -> Frame:
         job = Job(value, 0, Request(pose(value), camera), 0, 0, pool=pool)
         finished = next(iter(PooledStage().process(job)))
-        standby.handed(finished, 0)
+        standby.handed(finished, 0, in_time=True)
         return finished.frame(0)
 
     kept = shown(0)
