@@ -215,8 +215,7 @@ void join(const float* vertices, const std::vector<PartLists>& parts, int thread
   if (first_group.back() > std::numeric_limits<int32_t>::max()) {
     throw std::length_error("the vertices are too many");
   }
-  // Not a vector: its megabytes would be cleared before they are written.
-  out->lanes.reset(new ShellLanes[first_group.back()]);
+  out->lanes = Reused<ShellLanes>(static_cast<size_t>(first_group.back()));
   out->leaf_start.resize(first_leaf.back() + 1);
   out->leaf_start[0] = 0;
   parallel_for(parts.size(), threads, [&](int64_t i) {

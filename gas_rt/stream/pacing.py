@@ -61,14 +61,16 @@ class Cadence(Pacer):
     keeps being late is waited for, and what was late once costs age for a while only.
     """
 
-    def start(self, now_ns: int) -> int:
-        """Record a frame at or after its due time; returns the tick it belongs to."""
-        tick = super().start(now_ns)
-        late_ns = now_ns - tick
+    def show(self, now_ns: int, *, ready_ns: int) -> None:
+        """Record a frame that was ready at `ready_ns` and is handed out at or after its due time.
+
+        Whoever polls seldom takes it late, which does not make the ones after it late.
+        """
+        tick = self.start(now_ns)
+        late_ns = min(ready_ns, now_ns) - tick
         if late_ns > WAKE_UP_SHARE * self.period_ns:
             tick += min(late_ns, round(PUT_OFF_SHARE * self.period_ns))
         self.next_ns = tick + self.period_ns - round(EASE_SHARE * self.period_ns)
-        return tick
 
 
 @dataclass

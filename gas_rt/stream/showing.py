@@ -99,13 +99,14 @@ class Showing:
         assert self._late is not None
         job, is_new = self._late.standby.instead(field)
         if job is not None and self._pacer is not None:
-            self._pacer.reset()  # the cadence goes on from here: what is late now stays later
+            # The cadence goes on from here: what is late now stays later.
+            self._pacer.next_ns = self._late.standby.due_ns
         return job, is_new
 
     def handed(self, job: Job, now_ns: int, *, in_time: bool) -> None:
         """The frame of `job` was handed out; `in_time` unless it stands in for a late one."""
         if self._pacer is not None:
-            self._pacer.start(now_ns)
+            self._pacer.show(now_ns, ready_ns=job.at_ns if in_time else now_ns)
         if self._late is not None:
             self._late.standby.gone(job.index)
             self._late.standby.handed(job, now_ns, in_time=in_time)

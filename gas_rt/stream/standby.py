@@ -29,6 +29,7 @@ class Standby:
         self._left_out: list[int] = []  # of those, the ones that no stage has any more
         self._last: Job | None = None
         self._handed_ns: int | None = None
+        self._due_ns: int | None = None  # when the next one is late
         self._usual_ns = 0  # age of the last frame that was in time
         self._standing_in = False  # at the last frame
 
@@ -55,6 +56,8 @@ class Standby:
         """The frame of `job`, whose payload is its picture, is about to be handed out."""
         self._keep(job)
         self._handed_ns = now_ns
+        if not in_time and self._due_ns is not None:
+            self._handed_ns = min(now_ns, self._due_ns)  # however long it took somebody to come
         self._standing_in = not in_time
         if in_time:
             self._usual_ns = now_ns - job.pushed_ns
@@ -67,6 +70,11 @@ class Standby:
         for job in old:
             self.gone(job.index)
         return old
+
+    @property
+    def due_ns(self) -> int | None:
+        """When the frame after the last one was, or will be, late."""
+        return self._due_ns
 
     @property
     def usual_ns(self) -> int:
@@ -93,6 +101,7 @@ class Standby:
                 if self._handed_ns + period_ns - oldest.pushed_ns >= self._usual_ns:
                     late_ns = period_ns
             due_ns = min(max(self._handed_ns, busy_since_ns), now_ns) + late_ns
+        self._due_ns = due_ns
         return max(0, due_ns - now_ns)
 
     def waiting(self) -> list[Job]:
@@ -124,7 +133,7 @@ class Standby:
         self._left_out.clear()
         self._keep(None)
         self._handed_ns = None
-        self._usual_ns, self._standing_in = 0, False
+        self._due_ns, self._usual_ns, self._standing_in = None, 0, False
 
     def _keep(self, job: Job | None) -> None:
         """May show `job` again, and what it kept before no more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,13 +12,21 @@ from gas_rt.stream.pacing import Cadence, DeadlineMeter, Pacer, period_of
 MS = 1_000_000
 
 
-def handed_out(cadence: Pacer, ready_ms: Callable[[int], float], *, frames: int) -> list[float]:
+def handed_out(
+    pacer: Pacer, ready_ms: Callable[[int], float], *, frames: int, poll_ms: float = 0
+) -> list[float]:
     """When frames that are ready at `ready_ms` of their number are handed out, in ms."""
     now, times = 0, []
     for k in range(frames):
-        now = max(now, round(ready_ms(k) * MS))
-        now += cadence.wait_ns(now)
-        cadence.start(now)
+        ready = round(ready_ms(k) * MS)
+        now = max(now, ready)
+        now += pacer.wait_ns(now)
+        if poll_ms:
+            now = math.ceil(now / (poll_ms * MS)) * round(poll_ms * MS)
+        if isinstance(pacer, Cadence):
+            pacer.show(now, ready_ns=ready)
+        else:
+            pacer.start(now)
         times.append(now / MS)
     return times
 
@@ -73,6 +82,11 @@ def test_a_frame_that_was_late_once_costs_age_for_a_while_only() -> None:
     assert age[100] == 30
     assert 15 < age[101] <= 20  # half a period put off
     assert age[-1] <= 2
+
+
+def test_one_who_polls_seldom_gets_every_frame() -> None:
+    times = handed_out(Cadence(40 * MS), lambda k: 40 * k + k % 3, frames=500, poll_ms=1e3 / 60)
+    assert times[-1] <= 40 * 499 + 2 * 17
 
 
 def test_a_cadence_follows_a_slower_stream() -> None:

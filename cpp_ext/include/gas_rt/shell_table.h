@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "gas_rt/dispatch.h"
+#include "gas_rt/reused.h"
 #include "gas_rt/shell.h"
 
 namespace gas_rt {
@@ -16,7 +16,7 @@ struct ShellIndex {
   int32_t blocks[3];
   std::vector<int32_t> block;
   std::vector<int32_t> leaf_start;
-  std::unique_ptr<ShellLanes[]> lanes;
+  Reused<ShellLanes> lanes;
   std::vector<float> maps;
 
   ShellView view() const {
