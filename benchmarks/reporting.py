@@ -15,7 +15,7 @@ import gas_rt
 from gas_rt.bench.load import LIMITS, load_between, read_cpu_times
 from gas_rt.stream.report import write_report
 
-__all__ = ["MISSED", "NEVER", "finish", "names_of", "observed", "parser_of", "row", "tell"]
+__all__ = ["MISSED", "NEVER", "add_choice", "finish", "observed", "parser_of", "row", "tell"]
 
 MISSED = 3
 NEVER = 1e9  # in place of infinity, which JSON lacks
@@ -79,13 +79,7 @@ def parser_of(
     add("--json", action="store_true", help="print the report, not a table")
     add("--out", type=Path, metavar="FILE", help="write the report there too")
     add("--quick", action="store_true", help=f"in seconds; {quick} not judged")
-    add(
-        "--parts",
-        type=names_of(parts, "part"),
-        default=list(parts),
-        metavar="NAME,…",
-        help=f"of {', '.join(parts)}",
-    )
+    add_choice(parser, "part", parts)
     add("--model", default="gas-mini", metavar="NAME", help="name or folder")
     add("--backend", default="auto", metavar="B", help="(%(default)s)")
     add("--precision", default="auto", metavar="P", help="(%(default)s)")
@@ -96,7 +90,18 @@ def parser_of(
     return parser
 
 
-def names_of(known: Collection[str], what: str) -> Callable[[str], list[str]]:
+def add_choice(parser: argparse.ArgumentParser, what: str, known: Collection[str]) -> None:
+    """``--rows NAME,…`` of the `known` ones, for a `what` of "row"; all unless told."""
+    parser.add_argument(
+        f"--{what}s",
+        type=_names_of(known, what),
+        default=list(known),
+        metavar="NAME,…",
+        help=f"of {', '.join(known)} (all)",
+    )
+
+
+def _names_of(known: Collection[str], what: str) -> Callable[[str], list[str]]:
     """What makes argparse's ``NAME,…`` a list, each `what` a known one."""
 
     def names(text: str) -> list[str]:

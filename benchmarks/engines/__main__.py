@@ -16,7 +16,7 @@ from benchmarks.engines.setting import Arrays, Setting
 from benchmarks.engines.table import markdown
 from benchmarks.kernels.machine import describe
 from benchmarks.kernels.rows import Row, Skipped, measured
-from benchmarks.reporting import MISSED, names_of, tell
+from benchmarks.reporting import MISSED, add_choice, tell
 from export.bundle import open_stage2
 from export.compare import film
 from export.diffusion import Stage2, diffusion_cases
@@ -141,13 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--checkpoints", type=Path, default=CHECKPOINTS, help="what the bundle was made from")
     add("--no-parity", action="store_true", help="leave the comparison with PyTorch out")
     add("--threads", type=int, default=2, metavar="N", help="(%(default)s)")
-    add(
-        "--rows",
-        type=names_of(ROWS, "row"),
-        default=list(ROWS),
-        metavar="NAME,…",
-        help=f"of {', '.join(ROWS)} (all)",
-    )
+    add_choice(parser, "row", ROWS)
     return parser
 
 

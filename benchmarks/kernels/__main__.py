@@ -19,7 +19,7 @@ from benchmarks.kernels.rows import Row, measured
 from benchmarks.kernels.shells import lbs_inverse_cdist, lbs_inverse_kdtree
 from benchmarks.kernels.skinning import lbs_forward
 from benchmarks.kernels.table import markdown
-from benchmarks.reporting import MISSED, names_of, tell
+from benchmarks.reporting import MISSED, add_choice, tell
 
 ROWS: dict[str, Callable[[Setting], Row]] = {
     row.__name__: row
@@ -83,13 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="small sizes; speed is not judged")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="(%(default)s)")
-    parser.add_argument(
-        "--rows",
-        type=names_of(ROWS, "row"),
-        default=list(ROWS),
-        metavar="NAME,…",
-        help=f"of {', '.join(ROWS)} (all)",
-    )
+    add_choice(parser, "row", ROWS)
     return parser
 
 
