@@ -166,7 +166,7 @@ class Pipeline:
                     waiting = self._shown_before(job)
                     if not waiting or (looked and field is None):
                         self._showing.frames.take()
-                        return self._hand_out(job, now, ready_ns=job.at_ns), None
+                        return self._hand_out(job, now), None
                 else:
                     wait_ns = self._late_in_ns(now)
                     if wait_ns != 0:
@@ -480,18 +480,16 @@ class Pipeline:
         if is_new:
             self._showing.note_ready(now, busy_since_ns=self._busy_since_ns, in_time=not is_late)
         job = job.waited("late" if is_new else "held", (now - job.at_ns) / 1e6, now)
-        return self._hand_out(job, now, ready_ns=now, counts=is_new, in_time=False)
+        return self._hand_out(job, now, counts=is_new, in_time=False)
 
-    def _hand_out(
-        self, job: Job, now: int, *, ready_ns: int, counts: bool = True, in_time: bool = True
-    ) -> Frame:
-        """The frame of `job`; one that `counts` is not the repetition of another."""
+    def _hand_out(self, job: Job, now: int, *, counts: bool = True, in_time: bool = True) -> Frame:
+        """The frame of `job`, ready at its `at_ns`; one that `counts` repeats no other."""
         if counts:
             self.ledger.deliver(job.index)
         self._showing.handed(job, now, in_time=in_time)
         for old in self._late.standby.before(job.index) if self._late is not None else ():
             self._count_out(old, "stale_pose")
-        frame = job.frame(ready_ns)
+        frame = job.frame(job.at_ns)
         for watcher in self._watchers:
             watcher.delivered(frame, begin_ns=now, end_ns=self._clock())
         self._notify()

@@ -106,7 +106,7 @@ class Showing:
     def handed(self, job: Job, now_ns: int, *, in_time: bool) -> None:
         """The frame of `job` was handed out; `in_time` unless it stands in for a late one."""
         if self._pacer is not None:
-            self._pacer.show(now_ns, ready_ns=job.at_ns if in_time else now_ns)
+            self._pacer.show(now_ns, ready_ns=job.at_ns)
         if self._late is not None:
             self._late.standby.gone(job.index)
             self._late.standby.handed(job, now_ns, in_time=in_time)
