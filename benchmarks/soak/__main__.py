@@ -118,30 +118,43 @@ def judge(name: str, part: Mapping[str, Any], *, quick: bool) -> list[dict[str, 
     """The rows of a part."""
     if name.startswith("leaking_"):
         return [_control(name, part)]
-    rows = [
-        row(
-            f"soak_{name}_memory",
-            growth(part["at"], part["rss_mib"]),
-            LIMIT_MIB,
-            "MiB grown",
-            required=1.0,
-            more_is_better=False,
-            judged=not quick,
-            peak_mib=max(part["rss_mib"]),
-            trend=theil_sen(part["at"], part["rss_mib"]).as_dict(),
-        )
-    ]
+    rows = [_memory(f"soak_{name}_memory", part, quick=quick)]
     rows += [_left_over(name, part, what) for what in ("threads", "descriptors")]
     if name == "frames":
         rows.insert(0, _cost(part, quick=quick))
     return rows
 
 
+def _memory(name: str, part: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
+    """What grew more: resident memory, or what malloc has handed out where that is known."""
+    known = {"resident": part["rss_mib"], "heap": part["heap_mib"]}
+    grown = {what: growth(part["at"], mib) for what, mib in known.items() if mib}
+    return row(
+        name,
+        max(grown.values()),
+        LIMIT_MIB,
+        "MiB grown",
+        required=1.0,
+        more_is_better=False,
+        judged=not quick,
+        grown_mib={what: round(mib, 3) for what, mib in grown.items()},
+        peak_mib=max(part["rss_mib"]),
+        trend=theil_sen(part["at"], part["rss_mib"]).as_dict(),
+    )
+
+
 def _cost(part: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
-    """Processor seconds a frame: the whole interval of its change must lie within the limit."""
-    frames, costs = pairs_per_frame(part["at"], part["cpu_s"])
+    """Processor seconds a frame: the whole interval of its change must lie within the limit.
+
+    They are divided by how slow the processor was meanwhile: the yardstick over its median.
+    """
+    frames, raw = pairs_per_frame(part["at"], part["cpu_s"])
+    slow = part["yardstick_ms"][1:]  # the first note ends the frames before the first block
+    usual = statistics.median(slow)
+    costs = [cost * usual / took for cost, took in zip(raw, slow, strict=True)]
     trend, level = theil_sen(frames, costs), statistics.median(costs)
     change = {key: round(value / level, 4) for key, value in vars(trend).items()}
+    unscaled = vars(theil_sen(frames, raw))
     return row(
         "soak_cost_per_frame",
         max(abs(change["low"]), abs(change["high"])),
@@ -152,6 +165,12 @@ def _cost(part: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
         judged=not quick,
         verdict=flatness(trend, level=level, limit=COST_LIMIT),
         change=change,
+        unscaled_change={
+            key: round(value / statistics.median(raw), 4) for key, value in unscaled.items()
+        },
+        yardstick_change={
+            key: round(value / usual, 4) for key, value in vars(theil_sen(frames, slow)).items()
+        },
         core_s_per_frame=round(level, 6),
     )
 
@@ -175,17 +194,7 @@ def _left_over(name: str, part: Mapping[str, Any], what: str) -> dict[str, Any]:
 def _control(name: str, part: Mapping[str, Any]) -> dict[str, Any]:
     """The same check on a run that leaks: ok if it would have failed."""
     what = name.removeprefix("leaking_")
-    if what == "memory":
-        checked = row(
-            "",
-            growth(part["at"], part["rss_mib"]),
-            LIMIT_MIB,
-            "MiB grown",
-            required=1.0,
-            more_is_better=False,
-        )
-    else:
-        checked = _left_over("", part, what)
+    checked = _memory("", part, quick=False) if what == "memory" else _left_over("", part, what)
     caught = not checked["ok"]
     return {
         **row(

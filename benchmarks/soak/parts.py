@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import os
+import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ __all__ = ["PARTS", "SoakSettings", "run_part"]
 LIMIT_MIB = 16.0  # that memory may grow
 LEAKED_MIB = 2 * LIMIT_MIB  # by a control, over its run
 LOOKS, LOOK_S = 20, 0.02
+LOOK_EVERY = 10  # frames, at the yardstick
 WARM_CYCLES = 2  # sessions opened before anything is noted: pools and allocators fill
 
 
@@ -71,22 +74,59 @@ class Notes:
 
     at: list[int]
     cpu_s: list[float]
+    yardstick_ms: list[float]
     rss_mib: list[float]
+    heap_mib: list[float]
     threads: list[int]
     descriptors: list[int]
 
     @classmethod
     def empty(cls) -> Notes:
         """Nothing noted yet."""
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [], [])
 
-    def take(self, at: int) -> None:
-        """Note what the process uses now."""
+    def take(self, at: int, yardstick: Yardstick | None = None) -> None:
+        """Note what the process uses now, and what a yardstick took since the last note."""
         self.at.append(at)
-        self.cpu_s.append(round(time.process_time(), 4))
+        spent_s = 0.0 if yardstick is None else yardstick.spent_s
+        self.cpu_s.append(round(time.process_time() - spent_s, 4))
+        if yardstick is not None:
+            self.yardstick_ms.append(yardstick.read_ms())
         self.rss_mib.append(rss_mib())
+        if (heap := heap_mib()) is not None:
+            self.heap_mib.append(heap)
         self.threads.append(thread_count())
         self.descriptors.append(descriptor_count())
+
+
+class Yardstick:
+    """A fixed piece of work, timed beside the frames: how fast the processor is just then.
+
+    Shared machines change their speed by a tenth for minutes at a time, which is no change of what
+    a frame costs. The work is NumPy's alone, so that nothing of ours is in it: arithmetic within
+    the cache, and passes over arrays that exceed a core's own.
+    """
+
+    def __init__(self) -> None:
+        self._small = np.full((2, 1 << 14), 0.5, np.float32)
+        self._large = np.ones((2, 1 << 20), np.float32)
+        self._looks_ms: list[float] = []
+        self.spent_s = 0.0
+
+    def look(self) -> None:
+        """Do the work once; the processor time of this thread is what counts."""
+        before = time.thread_time()
+        for _ in range(32):
+            np.exp(self._small[0], out=self._small[1])
+        np.add(self._large[0], 1.0, out=self._large[1])
+        passed_s = time.thread_time() - before
+        self.spent_s += passed_s
+        self._looks_ms.append(passed_s * 1e3)
+
+    def read_ms(self) -> float:
+        """Median of the looks since the last reading."""
+        found, self._looks_ms = statistics.median(self._looks_ms), []
+        return round(found, 4)
 
 
 class Soak:
@@ -131,13 +171,15 @@ Leak = Callable[[], None]
 def stream(soak: Soak, frames: int, leak: Leak = lambda: None) -> Notes:
     """One long session."""
     settings = soak.settings
-    notes = Notes.empty()
+    notes, yardstick = Notes.empty(), Yardstick()
     with soak.session() as session:
         for number, _ in enumerate(soak.frames(session, frames), start=1):
             leak()
+            if number % LOOK_EVERY == 0:
+                yardstick.look()
             past = number - settings.from_frame
             if past >= 0 and past % settings.block == 0:
-                notes.take(number)
+                notes.take(number, yardstick)
     return notes
 
 
@@ -232,6 +274,33 @@ def rss_mib() -> float:
     """Resident memory of this process."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 2**20, 3)
+
+
+class _MallInfo2(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    )
+
+
+def heap_mib() -> float | None:
+    """What malloc has handed out and not got back, in all arenas and mapped apart.
+
+    Resident memory does not see a leak that fills heap which was free before; this does. None where
+    the C library does not tell (glibc does from 2.33 on).
+    """
+    try:
+        told = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return None
+    told.restype = _MallInfo2
+    found = told()
+    return round((found.uordblks + found.hblkhd) / 2**20, 3)
 
 
 def thread_count() -> int:

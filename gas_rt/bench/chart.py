@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -57,9 +57,11 @@ def draw_chart(document: Mapping[str, Any], *, promises: Mapping[str, float]) ->
     image = Image.new("RGB", (WIDTH * SCALE, height * SCALE), PAPER)
     pen = _Pen(ImageDraw.Draw(image))
     half = (WIDTH - NAMES - GAP - RIGHT) / 2
-    ages = [live["age_ms"]["p99"] or 0.0 for _, live in cases.values()]
+    oldest = [live["age_ms"]["p99"] or 0.0 for _, live in cases.values()]
     rates = [saturated["fps"] or 0.0 for saturated, _ in cases.values()]
-    age = Axis("age of pose, ms", NAMES, NAMES + half, max(1.1 * promises["age_ms"], *_room(ages)))
+    age = Axis(
+        "age of pose, ms", NAMES, NAMES + half, max(1.1 * promises["age_ms"], *_room(oldest))
+    )
     left = NAMES + half + GAP
     rate = Axis("steady rate, fps", left, left + half, max(1.1 * promises["fps"], *_room(rates)))
     bottom = HEAD + ROW * len(cases)
@@ -70,10 +72,15 @@ def draw_chart(document: Mapping[str, Any], *, promises: Mapping[str, float]) ->
         y = HEAD + ROW * k
         noisy = any(run["noise"]["problems"] for run in (saturated, live))
         pen.text(16, y + 13, f"{name} (noisy)" if noisy else name, INK, 13)
-        _age_bar(pen, age, live["age_ms"], y)
-        _bar(pen, rate, saturated["fps"], y, FULL, lambda v: f"{v:.1f}")
+        for key, colour in (("p99", PALE), ("p95", MID), ("p50", FULL)):
+            pen.bar(age, live["age_ms"][key], y, colour)
+        pen.bar(rate, saturated["fps"], y, FULL)
     pen.promise(age, promises["age_ms"], HEAD, bottom, "promised p95")
     pen.promise(rate, promises["fps"], HEAD, bottom, "promised")
+    for k, (saturated, live) in enumerate(cases.values()):
+        ages = live["age_ms"]
+        pen.beside(age, [ages["p50"], ages["p95"], ages["p99"]], HEAD + ROW * k, digits=0)
+        pen.beside(rate, [saturated["fps"]], HEAD + ROW * k, digits=1)
     _legend(pen, bottom + 34)
     return np.asarray(image)
 
@@ -99,29 +106,6 @@ def _title(document: Mapping[str, Any]) -> str:
 def _room(values: Sequence[float]) -> list[float]:
     """Ends of an axis that leave a third of it to the labels beside the bars."""
     return [1.5 * value for value in values]
-
-
-def _age_bar(pen: _Pen, axis: Axis, ages: Mapping[str, float | None], y: float) -> None:
-    for key, colour in (("p99", PALE), ("p95", MID), ("p50", FULL)):
-        _bar(pen, axis, ages[key], y, colour, None)
-    if ages["p95"] is not None and ages["p99"] is not None:
-        label = f"{ages['p50']:.0f} / {ages['p95']:.0f} / {ages['p99']:.0f}"
-        pen.beside(axis, ages["p99"], y, label)
-
-
-def _bar(
-    pen: _Pen,
-    axis: Axis,
-    value: float | None,
-    y: float,
-    colour: tuple[int, int, int],
-    label: Callable[[float], str] | None,
-) -> None:
-    if value is None:
-        return
-    pen.box(axis.left, y + 11, axis.x(value), y + ROW - 11, colour)
-    if label is not None:
-        pen.beside(axis, value, y, label(value))
 
 
 def _legend(pen: _Pen, y: float) -> None:
@@ -156,13 +140,22 @@ class _Pen:
         corners = (left * SCALE, top * SCALE, max(left, right) * SCALE, bottom * SCALE)
         self._draw.rectangle(corners, fill=colour)
 
-    def beside(self, axis: Axis, value: float, y: float, text: str) -> None:
-        """A label right of a bar's end."""
-        self.text(axis.x(value) + 6, y + 14, text, INK, 12)
+    def bar(self, axis: Axis, value: float | None, y: float, colour: tuple[int, int, int]) -> None:
+        """A bar in the row at `y`; none of None."""
+        if value is not None:
+            self.box(axis.left, y + 11, axis.x(value), y + ROW - 11, colour)
+
+    def beside(self, axis: Axis, values: Sequence[float | None], y: float, *, digits: int) -> None:
+        """A label right of the last value's bar, on paper of its own: a promise may run there."""
+        known = [value for value in values if value is not None]
+        if known and len(known) == len(values):
+            text, x = " / ".join(f"{v:.{digits}f}" for v in known), axis.x(known[-1]) + 6
+            self.box(x - 3, y + 13, x + self.width(text, 12) + 3, y + ROW - 12, PAPER)
+            self.text(x, y + 14, text, INK, 12)
 
     def axis(self, axis: Axis, top: float, bottom: float) -> None:
         """Title, grid and ticks."""
-        self.text(axis.left, top - 26, axis.title, INK, 13)
+        self.text(axis.left, top - 31, axis.title, INK, 13)
         step = nice_step(axis.top, ticks=TICKS)
         for k in range(math.floor(axis.top / step) + 1):
             x = axis.x(k * step)

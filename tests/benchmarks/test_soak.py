@@ -13,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.soak import __main__ as soak
-from benchmarks.soak.parts import LIMIT_MIB, PARTS, Leaks, SoakSettings, pairs_per_frame
+from benchmarks.soak.parts import (
+    LIMIT_MIB,
+    PARTS,
+    Leaks,
+    SoakSettings,
+    Yardstick,
+    heap_mib,
+    pairs_per_frame,
+)
 from benchmarks.soak.trend import Trend, flatness, growth, theil_sen
 from gas_rt import Avatar
 from gas_rt.errors import InputError
@@ -115,7 +123,9 @@ def part(**change: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "at": BLOCKS,
         "cpu_s": [0.05 * n for n in BLOCKS],
+        "yardstick_ms": [1.0] * count,
         "rss_mib": [300.0] * count,
+        "heap_mib": [200.0] * count,
         "threads": [9] * count,
         "descriptors": [12] * count,
         "before": {"threads": 6, "descriptors": 12},
@@ -143,6 +153,7 @@ def test_a_flat_run_passes() -> None:
     ("change", "fails"),
     [
         ({"rss_mib": series(rate=LIMIT_MIB + 1)}, "soak_frames_memory"),
+        ({"heap_mib": series(rate=LIMIT_MIB + 1)}, "soak_frames_memory"),
         ({"after": {"threads": 7, "descriptors": 12}}, "soak_frames_threads"),
         ({"after": {"threads": 6, "descriptors": 13}}, "soak_frames_descriptors"),
         ({"cpu_s": [0.05 * n * (1 + n / 1e5) for n in BLOCKS]}, "soak_cost_per_frame"),
@@ -160,6 +171,39 @@ def test_a_cost_that_cannot_be_told_does_not_pass() -> None:
     assert (cost["ok"], cost["verdict"]) == (False, "too noisy")
     (cost, *_) = soak.judge("frames", part(cpu_s=noisy.tolist()), quick=True)
     assert cost["ok"]  # not judged in a quick run
+
+
+def test_a_processor_that_changes_its_speed_is_no_change_of_cost() -> None:
+    slower = [1.0 + 0.15 * at / BLOCKS[-1] for at in BLOCKS]
+    spent = np.cumsum([5 * s for s in slower]).tolist()
+    (cost, *_) = soak.judge("frames", part(cpu_s=spent, yardstick_ms=slower), quick=False)
+    assert (cost["ok"], cost["verdict"]) == (True, "flat")
+    assert cost["unscaled_change"]["change"] > 0.1
+    (cost, *_) = soak.judge("frames", part(cpu_s=spent), quick=False)
+    assert not cost["ok"]
+
+
+def test_the_yardstick_is_the_same_work_every_time() -> None:
+    yardstick = Yardstick()
+    for _ in range(5):
+        yardstick.look()
+    spent = yardstick.spent_s
+    assert 0 < 5 * yardstick.read_ms() / 1e3 < 5 * spent
+    yardstick.look()  # a reading forgets the looks, not what they cost
+    assert yardstick.spent_s > spent
+
+
+@pytest.mark.skipif(heap_mib() is None, reason="the C library does not tell its heap")
+def test_a_leak_into_free_heap_is_seen() -> None:
+    before = heap_mib()
+    freed = [np.ones(1 << 15, np.uint8) for _ in range(1024)]
+    del freed
+    leaked = [np.ones(1 << 15, np.uint8) for _ in range(512)]
+    after = heap_mib()
+    assert before is not None
+    assert after is not None
+    assert 15 < after - before < 20
+    assert len(leaked) == 512
 
 
 def test_a_control_passes_only_if_it_is_caught() -> None:
