@@ -17,6 +17,8 @@ from gas_rt.stream.watching import Watcher
 __all__ = ["Ladder", "LadderConfig", "Rung", "RungSource", "ScriptedLadder", "SharedLadder"]
 
 COST_MEMORY = 0.3  # share of a new measurement in the running mean; four calls forget the past
+# A lower rung is there to keep the rate: periods that its frames may take on average.
+LOWER_TOLERANCE = 1.0
 FRESH_CALLS = 2  # of a rung just climbed to, before its cost is believed
 
 
@@ -38,9 +40,9 @@ class LadderConfig:
         next pose begins a new one.
     """
 
-    late_after: float = 1.5
-    tolerance: float = 1.1
-    patience: float = 2.0
+    late_after: float = 1.35
+    tolerance: float = 1.05
+    patience: float = 1.25
     margin: float = 0.85
     settle_s: float = 1.0
     settle_max_s: float = 16.0
@@ -134,7 +136,9 @@ class Ladder:
         """
         if self._filling(now_ns):
             return
-        owed = self._debt_ns + gap_ns - self.config.tolerance * self._period_ns
+        # A single hiccup is over before a lower rung could answer it.
+        late_ns = min(gap_ns - self._tolerance * self._period_ns, self._period_ns)
+        owed = self._debt_ns + late_ns
         self._debt_ns = max(0.0, owed)
         if self._debt_ns > (self.config.patience + self.burst - 1) * self._period_ns:
             self._down(now_ns)
@@ -158,6 +162,10 @@ class Ladder:
 
     # ---- inside ----------------------------------------------------------------------------
 
+    @property
+    def _tolerance(self) -> float:
+        return min(self.config.tolerance, LOWER_TOLERANCE) if self.rung else self.config.tolerance
+
     def _note_pose(self, index: int, pushed_ns: int) -> None:
         """The rate of poses, of those too that were dropped before they came here."""
         if self._pose is not None:
@@ -175,7 +183,7 @@ class Ladder:
     def _too_slow(self) -> bool:
         if self.rung == self.field or len(self._fresh) < FRESH_CALLS:
             return False
-        return self._load(self.rung, min(self._fresh)) > self.config.tolerance
+        return self._load(self.rung, min(self._fresh)) > self._tolerance
 
     def _affordable(self) -> bool:
         """Whether the rung above may be tried. From the field it always is: nothing else tells."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 __all__ = ["Cadence", "DeadlineMeter", "Pacer", "period_of"]
@@ -9,11 +10,19 @@ __all__ = ["Cadence", "DeadlineMeter", "Pacer", "period_of"]
 # A tick this much too late is not caught up with: the cadence starts anew from it. One period
 # keeps short stalls on the grid and turns a long one into a single gap instead of a burst.
 REANCHOR_PERIODS = 1
-# Of a period: what a thread may take to wake up, how far one late frame may put the ones after it
-# off, and how much of that each frame makes good.
+# Of a period: what a thread may take to wake up, and how far one late frame may put the ones after
+# it off.
 WAKE_UP_SHARE = 0.05
 PUT_OFF_SHARE = 0.5
-EASE_SHARE = 0.001
+# Of a period, what frames of a stream that has just begun are granted to vary by, and how much of
+# it each of the first ones is handed out later: too little to be seen.
+HEAD_START_SHARE = 0.3
+STRETCH_SHARE = 0.075
+# What none of so many frames in a row needed, but for a share of a period, is given back; so much
+# of a period with each.
+REMEMBERED = 250
+SPARE_SHARE = 0.1
+EASE_SHARE = 0.02
 
 
 def period_of(fps: float) -> int:
@@ -52,25 +61,62 @@ class Pacer:
         self.next_ns = None
 
 
-@dataclass
 class Cadence(Pacer):
     """A pacer of frames that are ready at uneven times: as late as it takes to keep them even.
 
     On a grid that began with a frame that was ready early, all others would be late, each by
-    another time. So the grid follows what is late and eases back a little with every frame: what
-    keeps being late is waited for, and what was late once costs age for a while only.
+    another time. So the grid starts with some time to spare, follows what is late, and gives back
+    what ten seconds of frames (at 25 fps) had to spare: what is late again and again is waited
+    for, and what was late once costs age for a while only.
     """
 
-    def show(self, now_ns: int, *, ready_ns: int) -> None:
+    def __init__(self, period_ns: int) -> None:
+        super().__init__(period_ns)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the grid and what frames needed."""
+        super().reset()
+        self._spare_ns: deque[int] = deque(maxlen=REMEMBERED)  # at each frame, on today's grid
+        self._head_start_ns = self._share(HEAD_START_SHARE)
+
+    def put_off(self, to_ns: int) -> None:
+        """The next frame is due at `to_ns`, the ones after it as much later."""
+        if self.next_ns is None:
+            self.next_ns = to_ns
+        else:
+            self._move(to_ns - self.next_ns)
+
+    def show(self, now_ns: int, *, ready_ns: int, in_time: bool = True) -> None:
         """Record a frame that was ready at `ready_ns` and is handed out at or after its due time.
 
-        Whoever polls seldom takes it late, which does not make the ones after it late.
+        Whoever polls seldom takes it late, which does not make the ones after it late. One that is
+        not `in_time` stands in for a frame that was late.
         """
+        due_ns = self.next_ns
         tick = self.start(now_ns)
-        late_ns = min(ready_ns, now_ns) - tick
-        if late_ns > WAKE_UP_SHARE * self.period_ns:
-            tick += min(late_ns, round(PUT_OFF_SHARE * self.period_ns))
-        self.next_ns = tick + self.period_ns - round(EASE_SHARE * self.period_ns)
+        if tick != due_ns:  # a new grid
+            self._spare_ns.clear()
+        spare_ns = tick - min(ready_ns, now_ns)
+        self._spare_ns.append(spare_ns if in_time else 0)
+        if -spare_ns > self._share(WAKE_UP_SHARE):
+            self._move(min(-spare_ns, self._share(PUT_OFF_SHARE)))
+        elif self._head_start_ns > 0:
+            later_ns = min(self._head_start_ns, self._share(STRETCH_SHARE))
+            self._head_start_ns -= later_ns
+            self._move(later_ns)
+        elif len(self._spare_ns) == REMEMBERED:
+            needless_ns = min(self._spare_ns) - self._share(SPARE_SHARE)
+            self._move(-min(max(0, needless_ns), self._share(EASE_SHARE)))
+
+    def _move(self, by_ns: int) -> None:
+        assert self.next_ns is not None
+        self.next_ns += by_ns
+        if by_ns:
+            self._spare_ns = deque((s + by_ns for s in self._spare_ns), maxlen=REMEMBERED)
+
+    def _share(self, of_period: float) -> int:
+        return round(of_period * self.period_ns)
 
 
 @dataclass

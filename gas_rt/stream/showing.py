@@ -22,34 +22,41 @@ class Showing:
         self._late = lateness
         self._pacer = Cadence(period_ns) if plan.paced else None
         self._ready_last_ns: int | None = None
+        self._limit = max(plan.frames, plan.burst)
+        # `put` keeps to the limit, but for frames that it leaves for their age.
+        room = 0 if lateness is None else lateness.ladder.flight
         self.frames: BoundedQueue[Job] = BoundedQueue(
-            max(plan.frames, plan.burst), drop_oldest=plan.drop_oldest
+            self._limit + room, drop_oldest=plan.drop_oldest
         )
 
     def put(self, job: Job) -> list[Job]:
         """Take in a frame that is ready, if there is room; the ones it displaces."""
-        displaced = []
-        if self._plan.drop_oldest and job.burst is not None:
+        displaced: list[Job] = []
+        if not self._plan.drop_oldest:
+            self.frames.offer(job)
+            return displaced
+        limit = self._limit
+        if job.burst is not None:
             # A burst stays together; what is left of the one before it gives way, but for one
             # frame whose turn is about to come.
             newest = self.frames.newest()
             spread = newest is not None and bool(newest.burst) and self._late is not None
             limit = max(self._plan.frames + spread, job.burst + 1)
-            while len(self.frames) >= limit and not self._keeps_age(job.at_ns):
-                old = self.frames.take()
-                assert old is not None
-                displaced.append(old)
+        while len(self.frames) >= limit and not self._keeps_age(job.at_ns):
+            old = self.frames.take()
+            assert old is not None
+            displaced.append(old)
         old = self.frames.offer(job).displaced
         return displaced if old is None else [*displaced, old]
 
     def _keeps_age(self, now_ns: int) -> bool:
-        """Whether the next frame is a field no older than frames usually are.
+        """Whether the next frame is of a lower level and no older than full ones usually are.
 
-        On the field nothing is waited for. To skip what the window left there would take the age
-        away that frames need when a new window begins, and the picture would stand still for it.
+        Those wait for less. To skip what is left of the frames before would take the age away that
+        full frames need when they come again, and the picture would stand still for it.
         """
         next_one = self.frames.peek()
-        if self._late is None or next_one is None or next_one.payload.level != "field":
+        if self._late is None or next_one is None or next_one.payload.level == "full":
             return False
         return now_ns - next_one.pushed_ns <= self._late.standby.usual_ns
 
@@ -68,10 +75,12 @@ class Showing:
             early_ns = 0
         if self._pacer is not None:
             early_ns = max(early_ns, self._pacer.wait_ns(now_ns))
-        elif self._late is not None and job.burst and self._late.standby.handed_ns is not None:
-            # Frames that were made at once show poses a period apart.
-            wait_ns = self._late.standby.handed_ns + self._period_ns - now_ns
-            early_ns = max(early_ns, min(wait_ns, self._period_ns))
+        elif self._late is not None and (handed_ns := self._late.standby.handed_ns) is not None:
+            # Frames that were made at once show poses a period apart, and so do fields that were
+            # waiting for their frames: whatever is younger than full frames has to wait for those.
+            young = now_ns - job.pushed_ns < self._late.standby.usual_ns
+            if job.burst or (young and job.payload.level != "full"):
+                early_ns = max(early_ns, min(handed_ns + self._period_ns - now_ns, self._period_ns))
         return early_ns
 
     def note_ready(self, now_ns: int, *, busy_since_ns: int | None, in_time: bool = True) -> None:
@@ -100,13 +109,15 @@ class Showing:
         job, is_new = self._late.standby.instead(field)
         if job is not None and self._pacer is not None:
             # The cadence goes on from here: what is late now stays later.
-            self._pacer.next_ns = self._late.standby.due_ns
+            due_ns = self._late.standby.due_ns
+            assert due_ns is not None, "something is late"
+            self._pacer.put_off(due_ns)
         return job, is_new
 
     def handed(self, job: Job, now_ns: int, *, in_time: bool) -> None:
         """The frame of `job` was handed out; `in_time` unless it stands in for a late one."""
         if self._pacer is not None:
-            self._pacer.show(now_ns, ready_ns=job.at_ns)
+            self._pacer.show(now_ns, ready_ns=job.at_ns, in_time=in_time)
         if self._late is not None:
             self._late.standby.gone(job.index)
             self._late.standby.handed(job, now_ns, in_time=in_time)

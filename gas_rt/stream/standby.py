@@ -13,6 +13,9 @@ __all__ = ["FIRST_FRAME_NS", "Standby"]
 # Before the first frame a window fills, which is no lateness; a machine that takes longer than
 # this for it shows the field meanwhile.
 FIRST_FRAME_NS = 500_000_000
+# Of what a full frame is older than they usually are: it may have been late, and the next not.
+RISE_SHARE = 0.02
+GRACE_SHARE = 0.05  # of a period: what a frame of fewer steps may be late by
 
 
 class Standby:
@@ -30,8 +33,8 @@ class Standby:
         self._last: Job | None = None
         self._handed_ns: int | None = None
         self._due_ns: int | None = None  # when the next one is late
-        self._usual_ns = 0  # age of the last frame that was in time
-        self._standing_in = False  # at the last frame
+        self._usual_ns = 0  # age of full frames
+        self._standing_in = self._last_less = False  # at the last frame
 
     def fed(self, job: Job) -> None:
         """The first stage is done with `job`."""
@@ -59,8 +62,11 @@ class Standby:
         if not in_time and self._due_ns is not None:
             self._handed_ns = min(now_ns, self._due_ns)  # however long it took somebody to come
         self._standing_in = not in_time
-        if in_time:
-            self._usual_ns = now_ns - job.pushed_ns
+        self._last_less = not in_time or job.payload.level != "full"
+        if in_time and job.payload.level == "full":
+            age_ns = now_ns - job.pushed_ns
+            risen_ns = self._usual_ns + round(RISE_SHARE * (age_ns - self._usual_ns))
+            self._usual_ns = min(age_ns, risen_ns) if self._usual_ns else age_ns
 
     def outdated(self, is_old: Callable[[Job], bool]) -> list[Job]:
         """Forget what is too old to be shown; the jobs that have not been."""
@@ -78,7 +84,7 @@ class Standby:
 
     @property
     def usual_ns(self) -> int:
-        """How old the pose of the last frame was that was in time."""
+        """How old poses usually are when their full frames are handed out."""
         return self._usual_ns
 
     @property
@@ -89,17 +95,19 @@ class Standby:
     def wait_ns(self, now_ns: int, *, busy_since_ns: int, late_ns: int, period_ns: int) -> int:
         """How long until the next frame is late; 0 if it is.
 
-        Where one has stood in, the next does so a period later, so that the picture moves on at the
-        stream's rate; unless its pose would be younger than poses are when their own frames are
-        ready, which would then come too late for ever.
+        Where one has stood in, the next does so a period later, and little later after a frame of
+        fewer steps, so that the picture moves on at the stream's rate; unless its pose would be
+        younger than poses are when their full frames are ready, which would then come too late for
+        ever.
         """
         if self._handed_ns is None:
             due_ns = busy_since_ns + max(FIRST_FRAME_NS, late_ns)
         else:
-            if self._standing_in and self._jobs:
+            if self._last_less and self._jobs:
                 oldest = self._jobs[min(self._jobs)]
                 if self._handed_ns + period_ns - oldest.pushed_ns >= self._usual_ns:
-                    late_ns = period_ns
+                    grace = 0.0 if self._standing_in else GRACE_SHARE
+                    late_ns = min(late_ns, period_ns + round(grace * period_ns))
             due_ns = min(max(self._handed_ns, busy_since_ns), now_ns) + late_ns
         self._due_ns = due_ns
         return max(0, due_ns - now_ns)
@@ -134,6 +142,7 @@ class Standby:
         self._keep(None)
         self._handed_ns = None
         self._due_ns, self._usual_ns, self._standing_in = None, 0, False
+        self._last_less = False
 
     def _keep(self, job: Job | None) -> None:
         """May show `job` again, and what it kept before no more."""

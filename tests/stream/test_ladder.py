@@ -40,7 +40,15 @@ def play(ladder: Ladder, call_ms: float, *, frames: int, start: int = 0) -> Iter
 def test_what_is_in_time_stays_on_the_first_rung() -> None:
     ladder = opened()
     assert set(play(ladder, 30, frames=500)) == {0}
-    assert set(play(ladder, 43, frames=500, start=500)) == {0}  # within the tolerance
+    assert set(play(ladder, 41.5, frames=500, start=500)) == {0}  # within the tolerance
+
+
+def test_a_lower_rung_is_granted_nothing_above_the_period() -> None:
+    ladder = opened()
+    assert list(play(ladder, 60, frames=40))[-1] == 1
+    for _ in range(200):
+        ladder.frame(round(40.8 * MS), 0)
+    assert ladder.rung > 1
 
 
 def after_pauses(ladder: Ladder, *, pause_ms: float, poses: int, pauses: int) -> list[int]:

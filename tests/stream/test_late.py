@@ -69,7 +69,9 @@ def test_in_time_every_frame_is_full(on_late: OnLate) -> None:
     check(sim)
     assert set(sim.levels()) == {"full"}
     assert set(sim.gaps_ms(after_ms=300)) == {40.0}
-    assert max(sim.ages_ms()) <= 3 * PERIOD_MS + FEED_MS + 25 + 6 + 2 * sim.poll_ms
+    head_start_ms = 0.3 * PERIOD_MS if on_late == "paced" else 0
+    usual_ms = 3 * PERIOD_MS + FEED_MS + 25 + 6 + 2 * sim.poll_ms
+    assert max(sim.ages_ms()) <= usual_ms + head_start_ms
     assert sim.pipeline.ledger.dropped_total == 0
 
 
@@ -83,10 +85,13 @@ def test_an_engine_four_times_slower_for_five_seconds_goes_down_the_ladder_and_b
     assert max(sim.gaps_ms()) < STALL_MS
     assert set(sim.levels(before_ms=2000)) == {"full"}
     assert set(sim.levels(after_ms=2100, before_ms=2600)) == {"field"}  # at once, not after a wait
-    assert set(sim.levels(after_ms=4000, before_ms=7000)) == {"fewer_steps"}
+    # Whose calls take as long as they may: now and then a field has to keep the rate.
+    fewer = sim.levels(after_ms=4000, before_ms=7000)
+    assert set(fewer) <= {"fewer_steps", "field"}
+    assert fewer.count("fewer_steps") >= len(fewer) / 2
     assert set(sim.levels(after_ms=9500)) == {"full"}
-    changes = sum(a != b for a, b in pairwise(sim.levels()))
-    assert changes <= 12
+    rungs = [rung for _, rung in sorted(sim.decided.items())]
+    assert sum(a != b for a, b in pairwise(rungs)) <= 12
 
 
 @pytest.mark.parametrize("factor", [2, 3, 4, 6, 20])
@@ -103,6 +108,18 @@ def test_a_slow_engine_costs_quality_and_no_stall(on_late: OnLate, factor: int) 
     assert len(sim.levels(after_ms=5000, before_ms=10_000)) >= 122
     assert sim.levels(after_ms=6000, before_ms=10_000).count("full") == 0
     assert set(sim.levels(after_ms=18_000)) == {"full"}
+
+
+@pytest.mark.parametrize("on_late", LIVE)
+def test_what_a_lower_rung_leaves_waiting_is_shown_at_the_streams_rate(on_late: OnLate) -> None:
+    """Skipped at once, its age would be missing when full frames come again."""
+    sim = Simulation(on_late=on_late, call_ms=slowed(5, 10, 100.0))
+    sim.run(every(40, until_ms=9900), until_ms=9900)
+    usual = np.median(sim.ages_ms()[20:120])
+    slow = [s for s in sim.shown if (s.at_ns - sim.start_ns) / 1e9 >= 5.2]
+    ages = [(s.at_ns - s.frame.timings.captured_ns) / MS for s in slow]
+    assert min(ages) > usual - PERIOD_MS - 2 * sim.poll_ms
+    assert min(sim.gaps_ms(after_ms=5200)) > PERIOD_MS / 2 - sim.poll_ms
 
 
 @pytest.mark.parametrize("on_late", LIVE)
@@ -398,6 +415,6 @@ def test_the_promise_follows_from_what_can_be_in_flight() -> None:
     # 2 before the window, 4 waiting for it, 4 displaced there, 4 in it, 2 for the decoder, 4 to be
     # taken, and one.
     assert promised_age_ns(sim.pipeline._plan, flight=4, late_ns=60 * MS) == 21 * 60 * MS
-    assert sim.pipeline.promised_age_ms == 21 * 60
+    assert sim.pipeline.promised_age_ms == 21 * 54  # 1.35 periods
     assert Simulation(config=None).pipeline.promised_age_ms is None
-    assert sim.ladder.late_ns == round(1.5 * period_of(25))
+    assert sim.ladder.late_ns == round(1.35 * period_of(25))

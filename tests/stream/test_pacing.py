@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gas_rt.stream.pacing import Cadence, DeadlineMeter, Pacer, period_of
 
@@ -75,18 +76,48 @@ def test_frames_that_are_ready_at_uneven_times_become_even() -> None:
     assert even.std() < 1 < 3 < plain.std()
 
 
+def ages_ms(ready_ms: Callable[[int], float], *, frames: int) -> NDArray[np.float64]:
+    """From the time that frames are ready on average to when they are handed out."""
+    times = handed_out(Cadence(40 * MS), ready_ms, frames=frames)
+    return np.array(times) - 40 * np.arange(frames)
+
+
+def test_a_stream_begins_with_time_to_spare_and_gives_back_what_it_does_not_need() -> None:
+    age = ages_ms(lambda k: 40 * k, frames=1000)
+    assert np.diff(age[:5]).tolist() == [3, 3, 3, 3]
+    assert set(age[5:250]) == {12}
+    assert age[-1] == 4
+
+
 def test_a_frame_that_was_late_once_costs_age_for_a_while_only() -> None:
-    times = handed_out(Cadence(40 * MS), lambda k: 40 * k + 30 * (k == 100), frames=1000)
-    age = np.array(times) - 40 * np.arange(1000)
-    assert age[:100].max() <= 2
+    age = ages_ms(lambda k: 40 * k + 30 * (k == 100), frames=1000)
     assert age[100] == 30
-    assert 15 < age[101] <= 20  # half a period put off
-    assert age[-1] <= 2
+    assert age[101] == 30  # 12 were to spare
+    assert age[349] == 30  # ten seconds later
+    assert age[-1] == 4
+
+
+def test_what_is_late_again_and_again_is_waited_for() -> None:
+    age = ages_ms(lambda k: 40 * k + 20 * (k % 100 == 99), frames=2000)
+    assert set(age[200:]) == {20}
+
+
+def test_a_frame_that_was_put_off_is_the_measure_of_those_after_it() -> None:
+    cadence, now = Cadence(40 * MS), 0
+    for k in range(1000):
+        if k == 300:
+            cadence.put_off(now + 70 * MS)
+        now = max(now, 40 * k * MS)
+        now += cadence.wait_ns(now)
+        cadence.show(now, ready_ns=40 * k * MS, in_time=k != 300)
+        if k == 310:
+            assert now == 40 * k * MS + 34 * MS
+    assert now == (40 * 999 + 4) * MS
 
 
 def test_one_who_polls_seldom_gets_every_frame() -> None:
     times = handed_out(Cadence(40 * MS), lambda k: 40 * k + k % 3, frames=500, poll_ms=1e3 / 60)
-    assert times[-1] <= 40 * 499 + 2 * 17
+    assert times[-1] <= 40 * 499 + 12 + 2 * 17
 
 
 def test_a_cadence_follows_a_slower_stream() -> None:
