@@ -256,6 +256,7 @@ class Pipeline:
             self._closing = True
             self._flush("closed")
             self._notify()
+        self._lanes.interrupt()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
@@ -544,6 +545,7 @@ class Pipeline:
             self._closing = True
             self._flush("failed")
             self._notify()
+        self._lanes.interrupt()
 
     def _require_open(self) -> None:
         self.raise_error()
