@@ -104,7 +104,7 @@ class FrameStream:
     async def _feed_async(self, requests: AsyncIterable[Request]) -> None:
         try:
             async for request in requests:
-                await self.session.push_async(self._counted(request))
+                await self.session.push_async_request(self._counted(request))
         except asyncio.CancelledError:
             raise
         except BaseException as error:

@@ -193,8 +193,20 @@ class Session:
         pipeline = self._pipeline
         pipeline.wait(lambda: pipeline.has_room or pipeline.has_frame, timeout_s=None)
 
-    async def push_async(self, request: Request) -> None:
+    async def push_async(
+        self,
+        pose: Pose,
+        camera: Camera,
+        *,
+        captured_ns: int | None = None,
+        task: Task | None = None,
+        steps: int | None = None,
+    ) -> None:
         """`push_wait` without a timeout that doesn't block the event loop."""
+        await self.push_async_request(Request(pose, camera, captured_ns, task, steps))
+
+    async def push_async_request(self, request: Request) -> None:
+        """`push_async` for a request that is already one object."""
         self._check(request)
         with self._woken() as changed:
             while True:

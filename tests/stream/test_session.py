@@ -494,3 +494,25 @@ def test_accounting_balances_through_any_mixture_of_calls(
     assert stats.accepted == delivered + len(rest) + stats.dropped
     if on_late == "lossless":
         assert set(stats.dropped_by_reason) <= {"reset"}
+
+
+# ---- pushing from an event loop ---------------------------------------------------------------
+
+
+def test_push_async_takes_what_push_takes(open_session: OpenSession, camera: Camera) -> None:
+    clock = VirtualClock()
+    session = open_session([ToyStage()], on_late="lossless", clock=clock)
+
+    async def main() -> None:
+        await session.push_async(pose(1), camera, captured_ns=7, task="view", steps=3)
+        await session.push_async_request(Request(pose(2), camera))
+        with pytest.raises(InputError, match="task: expected one of"):
+            await session.push_async(pose(), camera, task="dance")  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    session.finish()
+    frames = list(session)
+    assert values(frames) == [1, 2]
+    made = frames[0].request
+    assert (made.captured_ns, made.task, made.steps) == (7, "view", 3)
+    assert [frame.timings.captured_ns for frame in frames] == [7, clock()]
