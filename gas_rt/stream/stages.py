@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -209,8 +210,9 @@ class Chain:
 
     def close(self) -> None:
         """Close every stage."""
-        for stage in self._stages:
-            stage.close()
+        with ExitStack() as closing:  # one that fails to keeps no other open
+            for stage in reversed(self._stages):
+                closing.callback(stage.close)
 
 
 def grouped(stages: Sequence[Stage], split: str | None) -> list[Stage]:
