@@ -35,6 +35,7 @@ from gas_rt.stream.assembly import (
     frames_at_once,
     open_ladder,
 )
+from gas_rt.stream.closing import unmasked
 from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.frames import FrameStream
@@ -476,7 +477,8 @@ class Model:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        with unmasked(error):
+            self.close()
 
     def _stages(
         self,

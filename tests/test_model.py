@@ -230,6 +230,25 @@ def test_a_session_that_cannot_write_its_trace_keeps_nothing_open(
     assert graph() is None
 
 
+def test_a_session_that_fails_to_close_masks_no_error_of_the_with_block(
+    toy_folder: Path, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def use(trouble: Exception | None) -> None:
+        with gas_rt.load(toy_folder, threads=1, precision="fp32") as model:
+            session = model.session(avatar)
+            monkeypatch.setattr(session._pipeline._lanes.stage(0), "close", lambda: 1 / 0)
+            if trouble is not None:
+                raise trouble
+
+    with pytest.raises(SessionError, match="failed to close: ZeroDivisionError"):
+        use(None)
+    with (
+        pytest.warns(GasRtWarning, match="closing failed too: SessionError: .*ZeroDivision"),
+        pytest.raises(KeyError, match="of the user"),
+    ):
+        use(KeyError("of the user"))
+
+
 def test_a_model_that_is_closed_while_a_session_loads_keeps_none(
     toy_folder: Path, avatar: Avatar, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,8 +38,10 @@ def replay(args: argparse.Namespace) -> int:
             )
     recording = Recording.open(args.replay)
     said = recording.session
-    with open_model(args) as model:
-        frames = model.replay(model.open_avatar(args.avatar), recording)
+    with (
+        open_model(args) as model,
+        model.replay(model.open_avatar(args.avatar), recording) as frames,
+    ):
         run = RunRecorder("replay", said.policy, said.task, said.steps, said.fps, model.backend)
         run.pushed(time.monotonic_ns())
         with (

@@ -53,10 +53,9 @@ class Conductor:
         with self._changed:
             if self._finishing:
                 raise SessionError("push: the session was told to finish(); open another session")
-            captured_ns = request.captured_ns
-            self._pose_clock.sample(
-                request, captured_ns=self._clock() if captured_ns is None else int(captured_ns)
-            )
+            now = self._clock()
+            captured_ns = now if request.captured_ns is None else int(request.captured_ns)
+            self._pose_clock.sample(request, captured_ns=captured_ns, now_ns=now)
             self._changed.notify_all()
 
     def finish(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -146,6 +146,7 @@ class DenoiseStage:
         self._steps = steps
         self._ladder = ladder
         self._turns = turns
+        self._interrupted = False
         self._clock = time.monotonic_ns if clock is None else clock
         self._levels: dict[int, Level] = {}
         self._policy = policy
@@ -213,6 +214,12 @@ class DenoiseStage:
         self._spent.clear()
         self._levels.clear()
 
+    def interrupt(self) -> None:
+        """Wait for no turn any more: a call that has none is not made."""
+        self._interrupted = True
+        if self._turns is not None:
+            self._turns.leave(self)
+
     def close(self) -> None:
         """Let go of the frames and of the turns."""
         self.reset()
@@ -224,7 +231,9 @@ class DenoiseStage:
             asked_ns = self._clock()
             yield None
             condition = np.stack([self._conditions[handle] for handle in call.handles])
-            with nullcontext() if self._turns is None else self._turns.turn(self):
+            with self._turn() as has_turn:
+                if not has_turn:
+                    return  # what the policy holds is dropped with the session
                 start = self._clock()
                 x_next, x0 = self._denoiser(call, condition)
                 self._share(call, start, self._clock())
@@ -237,6 +246,11 @@ class DenoiseStage:
                 yield self._left(final.frame.index, final.latent).in_burst(place)
             readable = {frame.handle for frame in self._policy.readable} | self._pinned.keys()
             self._conditions = {h: c for h, c in self._conditions.items() if h in readable}
+
+    def _turn(self) -> AbstractContextManager[bool]:
+        if self._turns is None:
+            return nullcontext(True)
+        return self._turns.turn(self, given_up=lambda: self._interrupted)
 
     def _share(self, call: Call, begin_ns: int, end_ns: int) -> None:
         """Charge a call to the frames in it that it brings forward, each the same."""

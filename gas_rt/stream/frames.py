@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 
 from gas_rt.core import Frame, Request
 from gas_rt.errors import InputError, SessionError
+from gas_rt.stream.closing import unmasked
 from gas_rt.stream.session import Session
 
 __all__ = ["FrameStream"]
@@ -42,11 +44,9 @@ class FrameStream:
         threading.Thread(
             target=self._feed, args=(self._requests,), name="gas-rt-requests", daemon=True
         ).start()
-        try:
+        with self.session:
             yield from self.session
             self._raise_source_error()
-        finally:
-            self.session.close()
 
     async def __aiter__(self) -> AsyncIterator[Frame]:
         """Frames as they are ready, without blocking the event loop."""
@@ -66,7 +66,7 @@ class FrameStream:
             if task is not None:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-            await asyncio.to_thread(self.session.close)
+            await asyncio.to_thread(self.session.__exit__, *sys.exc_info())
 
     def close(self) -> None:
         """End the session; iteration stops."""
@@ -81,7 +81,8 @@ class FrameStream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        with unmasked(error):
+            self.close()
 
     def _start(self) -> None:
         if self._started:
@@ -104,7 +105,7 @@ class FrameStream:
     async def _feed_async(self, requests: AsyncIterable[Request]) -> None:
         try:
             async for request in requests:
-                await self.session.push_async(self._counted(request))
+                await self.session.push_async_request(self._counted(request))
         except asyncio.CancelledError:
             raise
         except BaseException as error:

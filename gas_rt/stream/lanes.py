@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from gas_rt.stream.stages import Job, Stage
+from gas_rt.stream.stages import Job, Stage, interrupt
 
 __all__ = ["Lanes"]
 
@@ -65,6 +65,11 @@ class Lanes:
     def finish(self, k: int, generation: int) -> Iterator[Job | None]:
         """What stage `k` holds back at the end of the stream."""
         yield from self._current(k, generation).finish()
+
+    def interrupt(self) -> None:
+        """Let no stage wait for another session any more; from any thread."""
+        for lane in self._stages:
+            interrupt(list(lane.values()))  # workers take theirs out as they close
 
     def close(self, k: int) -> None:
         """Close what worker `k` runs, and would have run after a cut."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from gas_rt.core import Frame, Request
 from gas_rt.errors import SessionError
+from gas_rt.stream.closing import unmasked
 from gas_rt.stream.lanes import Lanes
 from gas_rt.stream.pacing import Pacer
 from gas_rt.stream.plans import Lateness, QueuePlan, promised_age_ns
@@ -71,7 +72,8 @@ class Pipeline:
         self._period_ns = period_ns
         self._late = lateness
         self._max_age_ns = max_age_ns
-        self._lanes = Lanes(stages, failed=self.fail)
+        self._lanes = Lanes(stages, failed=self._not_closed)
+        self._unclosed: list[tuple[str, BaseException]] = []
         self._showing = Showing(plan, period_ns=period_ns, lateness=lateness)
         count = len(stages)
         self._pacer = Pacer(period_ns) if plan.paced and not plan.ticked else None
@@ -251,14 +253,27 @@ class Pipeline:
             self._notify()
 
     def close(self) -> None:
-        """Drop everything in flight, end the threads and free the stages. May be repeated."""
+        """Drop everything in flight, end the threads and free the stages. May be repeated.
+
+        Raises one SessionError, once, of all stages that failed to close; a `GasRtWarning` says
+        so where `error` came before.
+        """
         with self._changed:
             self._closing = True
             self._flush("closed")
             self._notify()
+        self._lanes.interrupt()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        with self._changed:
+            unclosed, self._unclosed = self._unclosed, []
+        if unclosed:
+            said = "; ".join(f"{what}: {type(why).__name__}: {why}" for what, why in unclosed)
+            with unmasked(self.error):
+                raise SessionError(
+                    f"the session closed, but {said}; what that held may stay in use"
+                ) from unclosed[0][1]
 
     def wait(self, until: Callable[[], bool], *, timeout_s: float | None) -> bool:
         """Block until `until()` (evaluated under the lock), the end, or the timeout."""
@@ -544,6 +559,15 @@ class Pipeline:
             self._closing = True
             self._flush("failed")
             self._notify()
+        self._lanes.interrupt()
+
+    def _not_closed(self, what: str, error: BaseException) -> None:
+        """A stage failed to close: after a cut that ends the session, at its end `close` tells."""
+        with self._changed:
+            if self._finishing or self._closing:
+                self._unclosed.append((what, error))
+            else:
+                self.fail(what, error)
 
     def _require_open(self) -> None:
         self.raise_error()

@@ -6,9 +6,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from types import TracebackType
 
 from gas_rt.core import Frame
 from gas_rt.errors import SessionError
+from gas_rt.stream.closing import unmasked
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.denoising import DenoiseStage
 from gas_rt.stream.recording import DECODED, DENOISED, Admitted, Recording, Shown, digest_of
@@ -21,7 +23,8 @@ class Replay:
     """Iterates the frames of a recording as they were shown, each once and in order. One pass.
 
     Nothing is decided: which poses are worked on, how far and on which rung, and what is shown of
-    them, is the recording's. Closes the stages at its end.
+    them, is the recording's. Closes the stages at its end; who may leave off before closes it, or
+    uses ``with``.
 
     Attributes
     ----------
@@ -43,20 +46,41 @@ class Replay:
         self._fed: dict[int, Job] = {}  # what feeds the denoiser made of a pose
         self._made: dict[int, Job] = {}
         self._last: Frame | None = None
-        self._started = False
+        self._started = self._closed = False
 
     def __len__(self) -> int:
         return len(self.recording.shown)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Every frame that was handed out while the session was recorded."""
+        """Every frame that was handed out while the session was recorded, or until `close`."""
         if self._started:
             raise SessionError("a replay can be iterated once; call model.replay() again")
+        if self._closed:
+            raise SessionError("the replay is closed; call model.replay() again")
         self._started = True
-        try:
-            yield from self._frames()
-        finally:
+        with self:
+            for frame in self._frames():
+                yield frame
+                if self._closed:
+                    return
+
+    def close(self) -> None:
+        """Free the stages; iteration, on the same thread, stops. May be repeated."""
+        if not self._closed:
+            self._closed = True
             self._stages.close()
+
+    def __enter__(self) -> Replay:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with unmasked(error):
+            self.close()
 
     def _frames(self) -> Iterator[Frame]:
         generation = 0

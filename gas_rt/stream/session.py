@@ -17,6 +17,7 @@ import numpy as np
 
 from gas_rt.core import BackendReport, Camera, Frame, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
+from gas_rt.stream.closing import unmasked
 from gas_rt.stream.conductor import Conductor
 from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.ladder import SharedLadder
@@ -24,7 +25,7 @@ from gas_rt.stream.pacing import DeadlineMeter, period_of
 from gas_rt.stream.pipeline import Clock, Pipeline
 from gas_rt.stream.plans import QUEUE_PLANS, Lateness
 from gas_rt.stream.recorder import Recorder
-from gas_rt.stream.stages import Job, Picture, Stage, grouped
+from gas_rt.stream.stages import Chain, Job, Picture, Stage, grouped
 from gas_rt.stream.standby import Standby
 from gas_rt.stream.starvation import PoseClock
 from gas_rt.stream.tracing import Tracer
@@ -193,8 +194,20 @@ class Session:
         pipeline = self._pipeline
         pipeline.wait(lambda: pipeline.has_room or pipeline.has_frame, timeout_s=None)
 
-    async def push_async(self, request: Request) -> None:
+    async def push_async(
+        self,
+        pose: Pose,
+        camera: Camera,
+        *,
+        captured_ns: int | None = None,
+        task: Task | None = None,
+        steps: int | None = None,
+    ) -> None:
         """`push_wait` without a timeout that doesn't block the event loop."""
+        await self.push_async_request(Request(pose, camera, captured_ns, task, steps))
+
+    async def push_async_request(self, request: Request) -> None:
+        """`push_async` for a request that is already one object."""
         self._check(request)
         with self._woken() as changed:
             while True:
@@ -232,9 +245,9 @@ class Session:
         workers = grouped(made.stages, self._split)
         try:
             first = self._pipeline.cut(workers)
-        except BaseException:
-            for stage in workers:
-                stage.close()
+        except BaseException as error:
+            with unmasked(error):
+                Chain(workers).close()
             raise
         self._camera_problems = made.camera_problems
         return first
@@ -323,13 +336,19 @@ class Session:
         return self._pipeline.promised_age_ms
 
     def close(self) -> None:
-        """Drop what is in flight, end the threads, free the stages. May be repeated."""
+        """Drop what is in flight, end the threads, free the stages. May be repeated.
+
+        Waits for no other session. If stages fail to close, all the rest is closed before one
+        SessionError says so; after another error of the session it is a `GasRtWarning`.
+        """
         if self._conductor is not None:
             self._conductor.close()
-        self._pipeline.close()
-        tell, self._on_close = self._on_close, None  # two threads may close at once
-        if tell is not None:
-            tell(self)
+        try:
+            self._pipeline.close()
+        finally:  # the model need not keep the session for that, nor its files go unwritten
+            tell, self._on_close = self._on_close, None  # two threads may close at once
+            if tell is not None:
+                tell(self)
 
     def __enter__(self) -> Session:
         return self
@@ -340,7 +359,8 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        with unmasked(error or self._pipeline.error):
+            self.close()
         if kind is None:
             self._pipeline.raise_error()
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from gas_rt.stream.slots import FramePool, lease_of
 if TYPE_CHECKING:
     from gas_rt.stream.tracing import Tracer
 
-__all__ = ["Chain", "Job", "Made", "Picture", "Stage", "grouped"]
+__all__ = ["Chain", "Interruptible", "Job", "Made", "Picture", "Stage", "grouped", "interrupt"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +160,22 @@ class Stage(Protocol):
         ...
 
 
+@runtime_checkable
+class Interruptible(Protocol):
+    """A stage whose work may wait for somebody else's, whom the end of its session can't hurry."""
+
+    def interrupt(self) -> None:
+        """From any thread: end such a wait, now and from now on. What waited makes no job."""
+        ...
+
+
+def interrupt(stages: Iterable[Stage]) -> None:
+    """Interrupt the stages that can be."""
+    for stage in stages:
+        if isinstance(stage, Interruptible):
+            stage.interrupt()
+
+
 class Chain:
     """Several stages run one after the other on one thread."""
 
@@ -187,10 +204,15 @@ class Chain:
         for stage in self._stages:
             stage.reset()
 
+    def interrupt(self) -> None:
+        """Interrupt every stage."""
+        interrupt(self._stages)
+
     def close(self) -> None:
         """Close every stage."""
-        for stage in self._stages:
-            stage.close()
+        with ExitStack() as closing:  # one that fails to keeps no other open
+            for stage in reversed(self._stages):
+                closing.callback(stage.close)
 
 
 def grouped(stages: Sequence[Stage], split: str | None) -> list[Stage]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right, insort
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Literal
 
 import numpy as np
@@ -24,6 +26,7 @@ Source = Literal["tracker", "hold", "breathe", "return"]
 SPINE = (3, 6, 9)
 COLLARS = ((13, 1.0), (14, -1.0))  # left and right, which turn about z in opposite ways
 EASE_S = 2.0  # over which breathing sets in
+AHEAD_KEPT = 1024  # samples of the next second, which is how far ahead a session lets them lie
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Starvation:
 class PoseClock:
     """Says at each tick of the stream what is to be shown, whatever the tracker's rate.
 
+    A sample whose capture time lies ahead, by a tracker's clock that is, counts from that time on:
+    before, what is shown is made of earlier samples, or nothing is. So no pose has a negative age.
     Without `starvation` there is nothing to show once the last sample was.
     """
 
@@ -84,27 +89,35 @@ class PoseClock:
         """Forget what came; the cadence begins anew with the next sample."""
         self._resampler.reset()
         self._pacer.reset()
+        self._ahead: list[tuple[int, Request]] = []  # by capture time, which is not yet
         self.source: Source = "tracker"  # of the latest tick's pose
         self._last: Pose | None = None  # shown
         self._shown_ns: int | None = None  # capture time of it, if it was a sample's
         self._returning: tuple[Pose, int] | None = None  # from which pose, and since when
 
-    def sample(self, request: Request, *, captured_ns: int) -> None:
+    def sample(self, request: Request, *, captured_ns: int, now_ns: int) -> None:
         """A pose of the tracker."""
-        self._resampler.add(request, captured_ns=captured_ns)
+        insort(self._ahead, (captured_ns, request), key=itemgetter(0))
+        self._come_of_age(now_ns)
+        del self._ahead[AHEAD_KEPT:]  # the furthest, or none would ever come to its time
 
     def wait_ns(self, now_ns: int) -> int | None:
         """How long until the next tick; None before the first sample."""
-        return None if self._resampler.newest is None else self._pacer.wait_ns(now_ns)
+        self._come_of_age(now_ns)
+        if self._resampler.newest is None:
+            return self._ahead[0][0] - now_ns if self._ahead else None
+        return self._pacer.wait_ns(now_ns)
 
     @property
     def all_shown(self) -> bool:
         """Whether the newest sample has been shown, or there is none."""
-        newest_ns = self._resampler.newest_ns
-        return newest_ns is None or (self._shown_ns is not None and self._shown_ns >= newest_ns)
+        newest_ns, shown_ns = self._resampler.newest_ns, self._shown_ns
+        shown = newest_ns is None or (shown_ns is not None and shown_ns >= newest_ns)
+        return shown and not self._ahead
 
     def tick(self, now_ns: int) -> Request | None:
         """The request of the tick that is due at `now_ns`; None where there is nothing to show."""
+        self._come_of_age(now_ns)
         newest_ns = self._resampler.newest_ns
         if newest_ns is None:
             return None
@@ -125,6 +138,13 @@ class PoseClock:
             known = replace(known, captured_ns=now_ns)
         self._last = pose
         return replace(known, pose=pose)
+
+    def _come_of_age(self, now_ns: int) -> None:
+        """Take in the samples whose capture time has come."""
+        due = bisect_right(self._ahead, now_ns, key=itemgetter(0))
+        for captured_ns, request in self._ahead[:due]:
+            self._resampler.add(request, captured_ns=captured_ns)
+        del self._ahead[:due]
 
     def _come_back(self, captured_ns: int, now_ns: int) -> None:
         """Note if the samples before this one stopped for longer than the avatar holds."""

@@ -75,22 +75,33 @@ class Turns:
         self._changed = threading.Condition()
 
     @contextmanager
-    def turn(self, key: Hashable) -> Iterator[None]:
-        """Wait for a turn and have it."""
+    def turn(
+        self, key: Hashable, *, given_up: Callable[[], bool] = lambda: False
+    ) -> Iterator[bool]:
+        """Wait for a turn and have it; False, without one, once `key` has `given_up`.
+
+        Whoever makes that true calls `leave`, which ends the wait.
+        """
         with self._changed:
             self._share.ask(key)
-            self._changed.wait_for(lambda: self._share.next() == key)
-            self._share.begin(key)
+            self._changed.wait_for(lambda: given_up() or self._share.next() == key)
+            has_turn = not given_up()
+            if has_turn:
+                self._share.begin(key)
+        if not has_turn:
+            self.leave(key)
+            yield False
+            return
         begun_ns = self._clock()
         try:
-            yield
+            yield True
         finally:
             with self._changed:
                 self._share.end(key, max(0, self._clock() - begun_ns))
                 self._changed.notify_all()
 
     def leave(self, key: Hashable) -> None:
-        """`key`, which has no turn, asks no more."""
+        """`key` asks no more; a turn that it has goes on."""
         with self._changed:
             self._share.leave(key)
             self._changed.notify_all()

@@ -28,6 +28,7 @@ class ToyStage:
         self.resets = 0
         self.closed = False
         self.fail_on: int | None = None
+        self.jammed = False
 
     def process(self, job: Job) -> Iterable[Job]:
         self.started.release()
@@ -49,6 +50,8 @@ class ToyStage:
 
     def close(self) -> None:
         self.closed = True
+        if self.jammed:
+            raise OSError(f"{self.name} is jammed")
 
 
 class VirtualClock:

@@ -445,6 +445,54 @@ def test_a_replay_resets_its_stages_where_the_session_was_reset() -> None:
     assert all(stage.closed for stage in stages)
 
 
+def toy_replay(stages: list[ToyStage]) -> Replay:
+    """Three frames of toy stages."""
+    camera = Camera(np.diag([9.0, 9, 1]), np.eye(3), np.array([0, 0, 3.0]), 8, 8)
+    rows = tuple(
+        gas_rt.stream.recording.Admitted(i, 0, 0, Request(pose(i), camera)) for i in range(3)
+    )
+    shown = tuple(gas_rt.stream.recording.Shown(i, "field") for i in range(3))
+    return Replay(Recording(None, rows, shown), stages)  # type: ignore[arg-type]
+
+
+def test_a_replay_that_is_closed_halfway_frees_its_stages_and_ends() -> None:
+    stages = [ToyStage("a"), ToyStage("b")]
+    replay = toy_replay(stages)
+    frames = iter(replay)
+    assert next(frames).index == 0
+    assert not any(stage.closed for stage in stages)
+    replay.close()
+    assert all(stage.closed for stage in stages)
+    assert list(frames) == []
+    for stage in stages:
+        stage.closed = False
+    replay.close()
+    assert not any(stage.closed for stage in stages)  # once
+
+
+def test_a_replay_that_is_never_iterated_is_closed_too() -> None:
+    stages = [ToyStage("a"), ToyStage("b")]
+    with toy_replay(stages) as replay:
+        assert not stages[0].closed
+    assert all(stage.closed for stage in stages)
+    with pytest.raises(SessionError, match=r"the replay is closed; call model\.replay"):
+        list(replay)
+
+
+def test_a_stage_of_a_replay_that_fails_to_close_masks_no_error() -> None:
+    stages = [ToyStage("a"), ToyStage("b")]
+    stages[0].jammed = True
+    with pytest.raises(OSError, match="a is jammed"):
+        list(toy_replay(stages))
+    assert stages[1].closed
+    stages[1].fail_on = 1
+    with (
+        pytest.warns(GasRtWarning, match="closing failed too: OSError: a is jammed"),
+        pytest.raises(ValueError, match="toy trouble"),
+    ):
+        list(toy_replay(stages))
+
+
 # ---- the file -----------------------------------------------------------------------------------
 
 

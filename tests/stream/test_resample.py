@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,13 +41,21 @@ def request(seconds: float, camera: Camera = CAMERA) -> Request:
 def ticks(
     clock: PoseClock, samples: Iterable[tuple[float, Request]], *, until_ms: float
 ) -> list[tuple[float, Request]]:
-    """(when, what) of every tick, given samples by the time (ms) they come and are captured."""
+    """(when, what) of every tick, given samples by the time (ms) they come.
+
+    They are captured then, unless they say when.
+    """
     waiting = sorted(samples, key=lambda sample: sample[0])
     now, out = 0, []
     while now < until_ms * MS:
         while waiting and waiting[0][0] * MS <= now:
             at, sample = waiting.pop(0)
-            clock.sample(sample, captured_ns=round(at * MS))
+            captured_ns = sample.captured_ns
+            clock.sample(
+                sample,
+                captured_ns=round(at * MS) if captured_ns is None else captured_ns,
+                now_ns=now,
+            )
         wait_ns = clock.wait_ns(now)
         if wait_ns == 0 and (made := clock.tick(now)) is not None:
             out.append((now / MS, made))
@@ -195,10 +204,10 @@ def test_a_pose_that_is_only_held() -> None:
 def test_a_clock_that_jumps_never_stops_it(jumps: list[int]) -> None:
     clock = PoseClock(period_ns=PERIOD, starvation=Starvation())
     now = 10**16
-    clock.sample(request(0), captured_ns=now)
+    clock.sample(request(0), captured_ns=now, now_ns=now)
     for jump in [*jumps, 40, 40, 40]:
         now += jump * MS
-        clock.sample(request(0.1), captured_ns=now)
+        clock.sample(request(0.1), captured_ns=now, now_ns=now)
         assert (clock.wait_ns(now) or 0) <= PERIOD
         if clock.wait_ns(now) == 0:
             made = clock.tick(now)
@@ -220,6 +229,78 @@ def test_what_does_not_go_together_is_named() -> None:
         SessionConfig(on_late="lossless", resample=True)
     with pytest.raises(InputError, match=r"starvation: .* needs resample=True"):
         SessionConfig(starvation=Starvation())
+
+
+# ---- a tracker whose clock is ahead -----------------------------------------------------------
+
+
+def early(samples: list[tuple[float, Request]], ahead_ms: float) -> list[tuple[float, Request]]:
+    """The same samples, which come that long before their capture times."""
+    return [
+        (max(0, at - ahead_ms), replace(sample, captured_ns=round(at * MS)))
+        for at, sample in samples
+    ]
+
+
+@pytest.mark.parametrize("starvation", [None, Starvation(hold_s=0.2, return_s=0.3)])
+@given(
+    distances=st.lists(st.sampled_from([8, 20, 33, 90, 400, 2500]), min_size=1, max_size=20),
+    ahead_ms=st.floats(0, 1000),
+)
+def test_a_sample_of_the_future_counts_from_its_capture_time_on(
+    starvation: Starvation | None, distances: list[int], ahead_ms: float
+) -> None:
+    times = np.cumsum(distances)
+    samples = [(float(at), request(at / 1000)) for at in times]
+    until = float(times[-1]) + 500
+    one, two = (
+        ticks(PoseClock(period_ns=PERIOD, starvation=starvation), given, until_ms=until)
+        for given in (samples, early(samples, ahead_ms))
+    )
+    assert [at for at, _ in one] == [at for at, _ in two]
+    for (at, a), (_, b) in zip(one, two, strict=True):
+        assert a.captured_ns == b.captured_ns
+        assert b.captured_ns is not None
+        assert b.captured_ns <= at * MS  # no age is negative
+        np.testing.assert_array_equal(a.pose.rotations, b.pose.rotations)
+
+
+def test_until_a_sample_of_the_future_is_due_the_ones_before_it_are_shown() -> None:
+    samples = [(k * 20.0, request(0.3)) for k in range(10)]
+    samples += early([(1180.0, request(0.9))], 900.0)
+    clock = PoseClock(period_ns=PERIOD, starvation=Starvation(hold_s=5, return_s=0))
+    made = ticks(clock, samples, until_ms=1500)
+    assert np.diff([at for at, _ in made]) == pytest.approx(40.0)
+    for at, r in made:
+        assert angle_of(r.pose) == pytest.approx(0.3 if at < 1180 else 0.9, abs=1e-5)
+    assert clock.all_shown
+
+
+def test_the_first_sample_is_waited_for_and_the_end_waits_for_the_last() -> None:
+    clock = PoseClock(period_ns=PERIOD, starvation=None)
+    clock.sample(request(0.5), captured_ns=700 * MS, now_ns=0)
+    assert clock.wait_ns(100 * MS) == 600 * MS
+    assert clock.tick(100 * MS) is None
+    assert not clock.all_shown
+    assert clock.wait_ns(700 * MS) == 0
+    made = clock.tick(700 * MS)
+    assert made is not None
+    assert made.captured_ns == 700 * MS
+    assert clock.all_shown
+    clock.sample(request(0.5), captured_ns=900 * MS, now_ns=700 * MS)
+    clock.reset()
+    assert clock.all_shown
+    assert clock.wait_ns(900 * MS) is None
+
+
+def test_samples_of_the_future_are_bounded_and_the_next_ones_kept() -> None:
+    clock = PoseClock(period_ns=PERIOD, starvation=None)
+    for k in range(3000):
+        clock.sample(request(k / 3000), captured_ns=round(k * MS / 3), now_ns=-1)
+    assert len(clock._ahead) == 1024
+    made = clock.tick(300 * MS)
+    assert made is not None
+    assert angle_of(made.pose) == pytest.approx(0.3, abs=1e-3)
 
 
 # ---- through a session ------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from gas_rt.core import Camera, Pose, Request
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
 from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.frames import FrameStream
-from gas_rt.stream.session import Session
+from gas_rt.stream.session import Session, Takeover
 from gas_rt.stream.stages import Job
 from tests.stream.conftest import BACKEND, PATIENCE_S, ToyStage, VirtualClock, pose
 
@@ -494,3 +494,185 @@ def test_accounting_balances_through_any_mixture_of_calls(
     assert stats.accepted == delivered + len(rest) + stats.dropped
     if on_late == "lossless":
         assert set(stats.dropped_by_reason) <= {"reset"}
+
+
+# ---- stages that fail to close ----------------------------------------------------------------
+
+
+def jammed(*names: str) -> list[ToyStage]:
+    """Three stages, of which those of `names` fail to close."""
+    stages = [ToyStage(name) for name in "abc"]
+    for stage in stages:
+        stage.jammed = stage.name in names
+    return stages
+
+
+def test_stages_that_fail_to_close_are_one_error_after_all_is_closed(camera: Camera) -> None:
+    stages, told = jammed("a", "c"), []
+    session = Session(stages, SessionConfig(), backend=BACKEND, on_close=told.append)
+    session.push(pose(), camera)
+    with pytest.raises(SessionError, match="the session closed, but stage") as info:
+        session.close()
+    for name in "ac":
+        assert f"stage {name!r} failed to close: OSError: {name} is jammed" in str(info.value)
+    assert isinstance(info.value.__cause__, OSError)
+    assert [stage.closed for stage in stages] == [True] * 3
+    assert told == [session]
+    assert session.closed
+    assert session.stats().in_flight == 0
+    session.close()  # said once
+
+
+def test_on_one_thread_a_stage_that_fails_to_close_keeps_none_open(
+    open_session: OpenSession,
+) -> None:
+    stages = jammed("a")
+    session = open_session(stages, pipelined=False)
+    with pytest.raises(SessionError, match=r"stage 'a\+b\+c' failed to close: OSError: a is"):
+        session.close()
+    assert [stage.closed for stage in stages] == [True] * 3
+
+
+def test_a_stage_that_fails_to_close_at_the_end_costs_no_frame(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stages = jammed("a", "b")
+    session = open_session(stages, on_late="lossless")
+    for value in range(3):
+        session.push_wait(pose(value), camera, timeout_s=PATIENCE_S)
+    session.finish()
+    for thread in session._pipeline._threads:
+        thread.join(PATIENCE_S)
+    assert values(list(session)) == [0, 1, 2]
+    with pytest.raises(SessionError, match="stage 'a' failed to close"):
+        session.close()
+
+
+def test_an_earlier_error_of_the_session_is_raised_and_the_close_warned_of(camera: Camera) -> None:
+    stages = jammed("a", "b")
+    stages[1].fail_on = 0
+
+    def use() -> None:
+        with Session(stages, SessionConfig(), backend=BACKEND) as session:
+            session.push(pose(), camera)
+            session.wait(timeout_s=PATIENCE_S)
+
+    with (
+        pytest.warns(GasRtWarning, match="closing failed too: SessionError: .* a is jammed"),
+        pytest.raises(SessionError, match="stage 'b' failed on frame 0: ValueError: toy trouble"),
+    ):
+        use()
+    assert [stage.closed for stage in stages] == [True] * 3
+
+
+def test_a_session_that_failed_closes_with_a_warning_and_not_another_error(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    stages = jammed("a")
+    stages[1].fail_on = 0
+    session = open_session(stages)
+    session.push(pose(), camera)
+    with pytest.raises(SessionError, match="toy trouble"):
+        session.wait(timeout_s=PATIENCE_S)
+    with pytest.warns(GasRtWarning, match="closing failed too: SessionError: .* a is jammed"):
+        session.close()
+
+
+def test_an_error_in_the_with_block_is_raised_and_the_close_warned_of() -> None:
+    def use() -> None:
+        with Session(jammed("b"), SessionConfig(), backend=BACKEND):
+            raise KeyError("of the user")
+
+    with (
+        pytest.warns(GasRtWarning, match="closing failed too: SessionError: .* b is jammed"),
+        pytest.raises(KeyError, match="of the user"),
+    ):
+        use()
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+@pytest.mark.parametrize("breaks", [True, False])
+def test_a_stream_tells_of_a_stage_that_fails_to_close(
+    open_session: OpenSession, camera: Camera, asynchronous: bool, breaks: bool
+) -> None:
+    def requests():  # type: ignore[no-untyped-def]
+        yield Request(pose(1), camera)
+        if breaks:
+            raise OSError("sensor unplugged")
+
+    stream = FrameStream(open_session(jammed("b"), on_late="lossless"), requests())
+
+    async def collect() -> list[object]:
+        return [frame async for frame in stream]
+
+    def use() -> None:
+        asyncio.run(collect()) if asynchronous else list(stream)
+
+    if breaks:
+        with (
+            pytest.warns(GasRtWarning, match="closing failed too: SessionError: .* b is jammed"),
+            pytest.raises(OSError, match="sensor unplugged"),
+        ):
+            use()
+    else:
+        with pytest.raises(SessionError, match="b is jammed"):
+            use()
+
+
+def test_at_a_cut_a_stage_that_fails_to_close_ends_the_session(camera: Camera) -> None:
+    session = Session(
+        jammed("b"),
+        SessionConfig(on_late="lossless"),
+        backend=BACKEND,
+        takeover=lambda avatar: Takeover(jammed()),
+    )
+
+    def use() -> None:
+        with session:
+            session.cut_to(None)  # type: ignore[arg-type]
+            session.push(pose(), camera)
+            session.wait(timeout_s=PATIENCE_S)
+
+    with pytest.raises(SessionError, match="session ended: stage 'b' failed to close: OSError"):
+        use()
+
+
+def test_a_cut_that_is_refused_closes_what_was_made_ready_and_says_why(
+    open_session: OpenSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages = jammed("a")
+
+    def takeover(avatar: object) -> Takeover:
+        session.finish()  # while it is made ready
+        return Takeover(stages)
+
+    session = open_session(jammed())
+    monkeypatch.setattr(session, "_takeover", takeover)
+    with (
+        pytest.warns(GasRtWarning, match="closing failed too: OSError: a is jammed"),
+        pytest.raises(SessionError, match="was told to finish"),
+    ):
+        session.cut_to(None)  # type: ignore[arg-type]
+    assert [stage.closed for stage in stages] == [True] * 3
+
+
+# ---- pushing from an event loop ---------------------------------------------------------------
+
+
+def test_push_async_takes_what_push_takes(open_session: OpenSession, camera: Camera) -> None:
+    clock = VirtualClock()
+    session = open_session([ToyStage()], on_late="lossless", clock=clock)
+
+    async def main() -> None:
+        await session.push_async(pose(1), camera, captured_ns=7, task="view", steps=3)
+        await session.push_async_request(Request(pose(2), camera))
+        with pytest.raises(InputError, match="task: expected one of"):
+            await session.push_async(pose(), camera, task="dance")  # type: ignore[arg-type]
+
+    asyncio.run(main())
+    session.finish()
+    frames = list(session)
+    assert values(frames) == [1, 2]
+    made = frames[0].request
+    assert (made.captured_ns, made.task, made.steps) == (7, "view", 3)
+    assert [frame.timings.captured_ns for frame in frames] == [7, clock()]

@@ -334,7 +334,7 @@ def test_a_cut_and_where_poses_come_from_are_in_the_trace() -> None:
     for tick in range(200):
         now = tick * 40 * MS
         if not 50 <= tick < 100:
-            clock.sample(Request(pose(tick), CAMERA), captured_ns=now)
+            clock.sample(Request(pose(tick), CAMERA), captured_ns=now, now_ns=now)
         assert clock.wait_ns(now) == 0
         assert clock.tick(now) is not None
         if not sources or sources[-1] != clock.source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Hashable
 
 import numpy as np
 import pytest
@@ -159,3 +160,72 @@ def test_sessions_of_one_model_never_denoise_at_once(
     assert most == 1
     assert {k: len(v) for k, v in frames.items()} == {0: 10, 1: 10, 2: 10}
     assert diffusion_model._turns._share._used_ns == {}  # all have left
+
+
+def test_one_who_gives_up_gets_no_turn_and_keeps_nobody_waiting() -> None:
+    turns, asked = Turns(VirtualClock()), threading.Semaphore(0)
+    gave_up = threading.Event()
+    got: dict[str, bool] = {}
+    ask = turns._share.ask
+
+    def told(key: Hashable) -> None:
+        ask(key)
+        asked.release()
+
+    turns._share.ask = told  # type: ignore[method-assign]
+
+    def work(name: str) -> None:
+        with turns.turn(name, given_up=lambda: name == "b" and gave_up.is_set()) as has_turn:
+            got[name] = has_turn
+
+    threads = {name: threading.Thread(target=work, args=(name,), daemon=True) for name in "bc"}
+    with turns.turn("a") as has_turn:
+        assert has_turn
+        for name in "bc":
+            threads[name].start()
+        for _ in "abc":
+            assert asked.acquire(timeout=PATIENCE_S)
+        gave_up.set()
+        turns.leave("b")
+        threads["b"].join(PATIENCE_S)
+        assert got == {"b": False}  # while a still has it and c waits
+        with turns.turn("d", given_up=lambda: True) as has_turn:
+            assert not has_turn  # at once, having given up before it asked
+    threads["c"].join(PATIENCE_S)
+    assert got == {"b": False, "c": True}
+    assert turns._share._used_ns.keys() == {"a", "c"}
+
+
+@pytest.mark.parametrize("pipelined", [True, False])
+def test_a_session_closes_while_another_has_the_denoiser_for_long(
+    diffusion_model: Model,
+    diffusion_avatar: Avatar,
+    person: ToyPerson,
+    monkeypatch: pytest.MonkeyPatch,
+    pipelined: bool,
+) -> None:
+    request = person.requests(1, side=128)[0]
+    turns, waits = diffusion_model._turns, threading.Semaphore(0)
+    ask = turns._share.ask
+
+    def told(key: Hashable) -> None:
+        ask(key)
+        waits.release()
+
+    monkeypatch.setattr(turns._share, "ask", told)
+    session = diffusion_model.session(diffusion_avatar, on_late="lossless", pipelined=pipelined)
+    closing = threading.Thread(target=session.close, daemon=True)
+    with turns.turn("another session"):
+        assert waits.acquire(timeout=PATIENCE_S)
+        assert session.push_request(request)
+        session.finish()
+        assert waits.acquire(timeout=PATIENCE_S)  # the session's stage asks too
+        closing.start()
+        closing.join(PATIENCE_S)
+        assert not closing.is_alive()
+        assert turns._share.busy
+        stats = session.stats()
+        assert stats.dropped_by_reason == {"closed": 1}
+        assert stats.delivered == 0
+    turns.leave("another session")
+    assert turns._share._used_ns == {}
