@@ -412,7 +412,7 @@ def test_a_session_that_went_down_and_up_the_ladder_is_made_again_to_the_bit(
         assert rungs_seen[-1] == 0
         assert any(a.fresh for a in recording.admitted)
     else:  # poses grow too old in the window and before it
-        assert {"full", "fewer_steps", "field"} == {f.level for f in frames}
+        assert {"full", "fewer_steps", "field"} <= {f.level for f in frames}
         assert sim.pipeline.ledger.dropped["old_frame"] > 0
     assert {a.reached for a in recording.admitted} >= {0, 2}
     replay = diffusion_model.replay(diffusion_avatar, recording)

@@ -279,4 +279,4 @@ def test_a_field_session_has_no_rung_below_but_held_frames(
         session.push(person.pose, person.camera)
         assert session.wait(timeout_s=PATIENCE_S) is not None
         assert session.stats().levels == {"field": 1}
-    assert gas_rt.LadderConfig().late_after == 1.5
+    assert gas_rt.LadderConfig().late_after == 1.35
