@@ -489,7 +489,7 @@ class Pipeline:
 
     def _stand_in(self, field: Job | None, now: int, *, is_late: bool) -> Frame | None:
         """What is shown while no frame is there: `field`, the last frame, or nothing."""
-        job, is_new = self._showing.instead(field)
+        job, is_new = self._showing.instead(field, is_late=is_late)
         if job is None:
             return None
         if is_new:

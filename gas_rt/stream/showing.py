@@ -103,15 +103,13 @@ class Showing:
             now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns, period_ns=self._period_ns
         )
 
-    def instead(self, field: Job | None) -> tuple[Job | None, bool]:
-        """What stands in for a frame that is late, if anything, and whether it is new."""
+    def instead(self, field: Job | None, *, is_late: bool) -> tuple[Job | None, bool]:
+        """What is shown in place of the next frame, if anything, and whether it is new."""
         assert self._late is not None
         job, is_new = self._late.standby.instead(field)
-        if job is not None and self._pacer is not None:
-            # The cadence goes on from here: what is late now stays later.
-            due_ns = self._late.standby.due_ns
-            assert due_ns is not None, "something is late"
-            self._pacer.put_off(due_ns)
+        due_ns = self._late.standby.due_ns
+        if is_late and job is not None and due_ns is not None and self._pacer is not None:
+            self._pacer.put_off(due_ns)  # what is late now stays later
         return job, is_new
 
     def handed(self, job: Job, now_ns: int, *, in_time: bool) -> None:
