@@ -19,6 +19,7 @@ __all__ = ["Ladder", "LadderConfig", "Rung", "RungSource", "ScriptedLadder", "Sh
 COST_MEMORY = 0.3  # share of a new measurement in the running mean; four calls forget the past
 # A lower rung is there to keep the rate: periods that its frames may take on average.
 LOWER_TOLERANCE = 1.0
+HICCUP_SHARE = 0.5  # of a period, what one frame may add: it is over before a rung could answer it
 FRESH_CALLS = 2  # of a rung just climbed to, before its cost is believed
 
 
@@ -42,7 +43,7 @@ class LadderConfig:
 
     late_after: float = 1.35
     tolerance: float = 1.05
-    patience: float = 1.25
+    patience: float = 1.5
     margin: float = 0.85
     settle_s: float = 1.0
     settle_max_s: float = 16.0
@@ -136,8 +137,7 @@ class Ladder:
         """
         if self._filling(now_ns):
             return
-        # A single hiccup is over before a lower rung could answer it.
-        late_ns = min(gap_ns - self._tolerance * self._period_ns, self._period_ns)
+        late_ns = min(gap_ns - self._tolerance * self._period_ns, HICCUP_SHARE * self._period_ns)
         owed = self._debt_ns + late_ns
         self._debt_ns = max(0.0, owed)
         if self._debt_ns > (self.config.patience + self.burst - 1) * self._period_ns:
