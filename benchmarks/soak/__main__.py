@@ -7,15 +7,27 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gas_rt
+from benchmarks.people import avatar_of
 from benchmarks.reporting import finish, observed, parser_of, row, tell
-from benchmarks.soak.parts import LIMIT_MIB, PARTS, SoakSettings, pairs_per_frame, run_part
+from benchmarks.soak.parts import (
+    FRESH,
+    LIMIT_MIB,
+    PARTS,
+    SoakSettings,
+    pairs_per_frame,
+    run_part,
+)
 from benchmarks.soak.trend import flatness, growth, theil_sen
-from gas_rt.errors import InputError
+from gas_rt.errors import GasRtError, InputError
 from gas_rt.stream.report import write_report
 
 ROOT = Path(__file__).parents[2]
@@ -39,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.quick:
         settings = settings.quick()
     if args.part:  # this process is a part
-        print(json.dumps(run_part(args.part, settings)))
+        new = partial(_apart, FRESH, settings, quick=args.quick)
+        print(json.dumps(run_part(args.part, settings, fresh=new)))
         return 0
     try:
-        with observed() as noise:
-            parts = run(args.parts, settings, state=args.state, quick=args.quick)
-    except InputError as error:
+        with observed() as noise, enrolled(settings) as avatar:
+            parts = run(args.parts, settings, state=args.state, quick=args.quick, avatar=avatar)
+    except GasRtError as error:
         tell(f"error: {error}")
         return 1
     rows = [r for name in parts for r in judge(name, parts[name], quick=args.quick)]
@@ -66,17 +79,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
 
 
+@contextmanager
+def enrolled(settings: SoakSettings) -> Iterator[str]:
+    """The avatar's file; the bundled person's is made once for all processes, then removed."""
+    if settings.avatar is not None:
+        yield settings.avatar
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "person.avatar"
+        with gas_rt.load(settings.model, settings.backend, precision=settings.precision) as model:
+            avatar_of(model, None).save(path)
+        yield str(path)
+
+
 def run(
-    names: Sequence[str], settings: SoakSettings, *, state: Path | None, quick: bool
+    names: Sequence[str],
+    settings: SoakSettings,
+    *,
+    state: Path | None,
+    quick: bool,
+    avatar: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """The parts' notes; those that `state` has are not run again, each new one is kept there."""
     kept = read_state(state, settings)
+    ready = replace(settings, avatar=avatar)
     for name in names:
         if name in kept:
             tell(f"{name}: kept from before")
             continue
         tell(name)
-        kept[name] = _apart(name, settings, quick=quick)
+        kept[name] = _apart(name, ready, quick=quick)
         if state is not None:
             write_report(state, {"settings": asdict(settings), "parts": kept})
     return {name: kept[name] for name in names}
@@ -146,15 +178,21 @@ def _memory(name: str, part: Mapping[str, Any], *, quick: bool) -> dict[str, Any
 def _cost(part: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
     """Processor seconds a frame: the whole interval of its change must lie within the limit.
 
-    They are divided by how slow the processor was meanwhile: the yardstick over its median.
+    Each is of the blocks beside a comparison, over what a frame costs then in a new process: shared
+    machines change their speed by a tenth for minutes at a time, which is no change of the cost.
     """
-    frames, raw = pairs_per_frame(part["at"], part["cpu_s"])
-    slow = part["yardstick_ms"][1:]  # the first note ends the frames before the first block
-    usual = statistics.median(slow)
-    costs = [cost * usual / took for cost, took in zip(raw, slow, strict=True)]
-    trend, level = theil_sen(frames, costs), statistics.median(costs)
-    change = {key: round(value / level, 4) for key, value in vars(trend).items()}
-    unscaled = vars(theil_sen(frames, raw))
+    middles, raw = pairs_per_frame(part["at"], part["cpu_s"])
+    at = [point["at"] for point in part["fresh"]]
+    fresh = [point["core_s_per_frame"] for point in part["fresh"]]
+    beside = [
+        statistics.mean(
+            cost for k, cost in enumerate(raw) if number in (part["at"][k], part["at"][k + 1])
+        )
+        for number in at
+    ]
+    ratios = [ours / new for ours, new in zip(beside, fresh, strict=True)]
+    trend, level = theil_sen(at, ratios), statistics.median(ratios)
+    change = _relative(at, ratios)
     return row(
         "soak_cost_per_frame",
         max(abs(change["low"]), abs(change["high"])),
@@ -165,14 +203,17 @@ def _cost(part: Mapping[str, Any], *, quick: bool) -> dict[str, Any]:
         judged=not quick,
         verdict=flatness(trend, level=level, limit=COST_LIMIT),
         change=change,
-        unscaled_change={
-            key: round(value / statistics.median(raw), 4) for key, value in unscaled.items()
-        },
-        yardstick_change={
-            key: round(value / usual, 4) for key, value in vars(theil_sen(frames, slow)).items()
-        },
-        core_s_per_frame=round(level, 6),
+        of_a_new_process=round(level, 4),
+        change_not_compared=_relative(middles, raw),
+        change_of_new_processes=_relative(at, fresh),
+        core_s_per_frame=round(statistics.median(raw), 6),
     )
+
+
+def _relative(x: Sequence[float], y: Sequence[float]) -> dict[str, float]:
+    """A trend in shares of the median."""
+    level = statistics.median(y)
+    return {key: round(value / level, 4) for key, value in vars(theil_sen(x, y)).items()}
 
 
 def _left_over(name: str, part: Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -215,7 +256,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--state", type=Path, metavar="FILE", help="keep each part there, go on from it"
     )
-    parser.add_argument("--part", choices=tuple(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=(*PARTS, FRESH), help=argparse.SUPPRESS)
     return parser
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import itertools
 import os
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,12 +18,11 @@ import gas_rt
 from benchmarks.people import avatar_of, dance
 from gas_rt.bench.rounds import back_and_forth
 
-__all__ = ["PARTS", "SoakSettings", "run_part"]
+__all__ = ["FRESH", "PARTS", "SoakSettings", "run_part"]
 
 LIMIT_MIB = 16.0  # that memory may grow
 LEAKED_MIB = 2 * LIMIT_MIB  # by a control, over its run
 LOOKS, LOOK_S = 20, 0.02
-LOOK_EVERY = 10  # frames, at the yardstick
 WARM_CYCLES = 2  # sessions opened before anything is noted: pools and allocators fill
 
 
@@ -35,6 +33,7 @@ class SoakSettings:
     Attributes
     ----------
     frames, from_frame, block : of the long stream; notes are taken per block, after `from_frame`.
+    fresh_every, fresh_from, fresh_frames : how often a new process does the same, of which frames.
     cycles, cycle_block : sessions opened and closed.
     control_frames, control_cycles : of the controls, which leak.
     """
@@ -49,6 +48,9 @@ class SoakSettings:
     frames: int = 10_000
     from_frame: int = 100
     block: int = 100
+    fresh_every: int = 300
+    fresh_from: int = 20
+    fresh_frames: int = 60
     cycles: int = 1000
     cycle_block: int = 20
     control_frames: int = 1000
@@ -61,6 +63,9 @@ class SoakSettings:
             frames=60,
             from_frame=20,
             block=10,
+            fresh_every=20,
+            fresh_from=2,
+            fresh_frames=8,
             cycles=6,
             cycle_block=2,
             control_frames=50,
@@ -74,7 +79,6 @@ class Notes:
 
     at: list[int]
     cpu_s: list[float]
-    yardstick_ms: list[float]
     rss_mib: list[float]
     heap_mib: list[float]
     threads: list[int]
@@ -83,50 +87,17 @@ class Notes:
     @classmethod
     def empty(cls) -> Notes:
         """Nothing noted yet."""
-        return cls([], [], [], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
-    def take(self, at: int, yardstick: Yardstick | None = None) -> None:
-        """Note what the process uses now, and what a yardstick took since the last note."""
+    def take(self, at: int) -> None:
+        """Note what the process uses now."""
         self.at.append(at)
-        spent_s = 0.0 if yardstick is None else yardstick.spent_s
-        self.cpu_s.append(round(time.process_time() - spent_s, 4))
-        if yardstick is not None:
-            self.yardstick_ms.append(yardstick.read_ms())
+        self.cpu_s.append(round(time.process_time(), 4))
         self.rss_mib.append(rss_mib())
         if (heap := heap_mib()) is not None:
             self.heap_mib.append(heap)
         self.threads.append(thread_count())
         self.descriptors.append(descriptor_count())
-
-
-class Yardstick:
-    """A fixed piece of work, timed beside the frames: how fast the processor is just then.
-
-    Shared machines change their speed by a tenth for minutes at a time, which is no change of what
-    a frame costs. The work is NumPy's alone, so that nothing of ours is in it: arithmetic within
-    the cache, and passes over arrays that exceed a core's own.
-    """
-
-    def __init__(self) -> None:
-        self._small = np.full((2, 1 << 14), 0.5, np.float32)
-        self._large = np.ones((2, 1 << 20), np.float32)
-        self._looks_ms: list[float] = []
-        self.spent_s = 0.0
-
-    def look(self) -> None:
-        """Do the work once; the processor time of this thread is what counts."""
-        before = time.thread_time()
-        for _ in range(32):
-            np.exp(self._small[0], out=self._small[1])
-        np.add(self._large[0], 1.0, out=self._large[1])
-        passed_s = time.thread_time() - before
-        self.spent_s += passed_s
-        self._looks_ms.append(passed_s * 1e3)
-
-    def read_ms(self) -> float:
-        """Median of the looks since the last reading."""
-        found, self._looks_ms = statistics.median(self._looks_ms), []
-        return round(found, 4)
 
 
 class Soak:
@@ -168,18 +139,35 @@ class Soak:
 Leak = Callable[[], None]
 
 
-def stream(soak: Soak, frames: int, leak: Leak = lambda: None) -> Notes:
-    """One long session."""
+def stream(
+    soak: Soak,
+    frames: int,
+    leak: Leak = lambda: None,
+    *,
+    meanwhile: Callable[[int], None] = lambda at: None,
+) -> Notes:
+    """One long session; `meanwhile` is called at each note, and the session waits for it."""
     settings = soak.settings
-    notes, yardstick = Notes.empty(), Yardstick()
+    notes = Notes.empty()
     with soak.session() as session:
         for number, _ in enumerate(soak.frames(session, frames), start=1):
             leak()
-            if number % LOOK_EVERY == 0:
-                yardstick.look()
             past = number - settings.from_frame
             if past >= 0 and past % settings.block == 0:
-                notes.take(number, yardstick)
+                notes.take(number)
+                meanwhile(number)
+    return notes
+
+
+def short(soak: Soak) -> Notes:
+    """A session of which two notes are taken: what a frame costs when nothing is old yet."""
+    settings = soak.settings
+    notes = Notes.empty()
+    with soak.session() as session:
+        stop = settings.fresh_from + settings.fresh_frames
+        for number, _ in enumerate(soak.frames(session, stop), start=1):
+            if number in (settings.fresh_from, stop):
+                notes.take(number)
     return notes
 
 
@@ -227,6 +215,7 @@ class Leaks:
 
 
 # By name: what is done, given the soak and what can be leaked.
+FRESH = "fresh"  # not a part of its own: what the stream of frames is compared with
 PARTS: dict[str, Callable[[Soak, Leaks], Notes]] = {
     "frames": lambda soak, _: stream(soak, soak.settings.frames),
     "cycles": lambda soak, _: cycles(soak, soak.settings.cycles),
@@ -244,19 +233,35 @@ PARTS: dict[str, Callable[[Soak, Leaks], Notes]] = {
 }
 
 
-def run_part(name: str, settings: SoakSettings) -> dict[str, Any]:
-    """Do a part in this process; its notes, and threads and descriptors before and after."""
+def run_part(
+    name: str, settings: SoakSettings, *, fresh: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Do a part in this process; its notes, and threads and descriptors before and after.
+
+    `fresh` does the part `FRESH` in a new one.
+    """
     leaks = Leaks()
     began = time.monotonic()
+    compared: list[dict[str, float]] = []
+
+    def compare(at: int) -> None:
+        if (at - settings.from_frame) % settings.fresh_every == 0:
+            (cost,) = pairs_per_frame(*(fresh()[key] for key in ("at", "cpu_s")))[1]
+            compared.append({"at": at, "core_s_per_frame": round(cost, 6)})
+
     with gas_rt.load(settings.model, settings.backend, precision=settings.precision) as model:
         soak = Soak(settings, model)
         for _ in range(WARM_CYCLES):
             soak.cycle()
         before = at_rest()
-        notes = PARTS[name](soak, leaks)
+        if name == "frames":
+            notes = stream(soak, settings.frames, meanwhile=compare)
+        else:
+            notes = short(soak) if name == FRESH else PARTS[name](soak, leaks)
         after = at_rest()
         stats = {"before": before, "after": after, "info": model.info()}
     leaks.close()
+    stats |= {"fresh": compared} if compared else {}
     return {**vars(notes), **stats, "seconds": round(time.monotonic() - began, 1)}
 
 

@@ -18,7 +18,6 @@ from benchmarks.soak.parts import (
     PARTS,
     Leaks,
     SoakSettings,
-    Yardstick,
     heap_mib,
     pairs_per_frame,
 )
@@ -123,7 +122,7 @@ def part(**change: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "at": BLOCKS,
         "cpu_s": [0.05 * n for n in BLOCKS],
-        "yardstick_ms": [1.0] * count,
+        "fresh": [{"at": at, "core_s_per_frame": 0.05} for at in BLOCKS[::3]],
         "rss_mib": [300.0] * count,
         "heap_mib": [200.0] * count,
         "threads": [9] * count,
@@ -176,21 +175,16 @@ def test_a_cost_that_cannot_be_told_does_not_pass() -> None:
 def test_a_processor_that_changes_its_speed_is_no_change_of_cost() -> None:
     slower = [1.0 + 0.15 * at / BLOCKS[-1] for at in BLOCKS]
     spent = np.cumsum([5 * s for s in slower]).tolist()
-    (cost, *_) = soak.judge("frames", part(cpu_s=spent, yardstick_ms=slower), quick=False)
+    new = [
+        {"at": at, "core_s_per_frame": 0.04 * s}
+        for at, s in zip(BLOCKS[::3], slower[::3], strict=True)
+    ]
+    (cost, *_) = soak.judge("frames", part(cpu_s=spent, fresh=new), quick=False)
     assert (cost["ok"], cost["verdict"]) == (True, "flat")
-    assert cost["unscaled_change"]["change"] > 0.1
+    assert cost["change_not_compared"]["change"] > 0.1
+    assert cost["of_a_new_process"] == pytest.approx(1.25, rel=0.01)
     (cost, *_) = soak.judge("frames", part(cpu_s=spent), quick=False)
     assert not cost["ok"]
-
-
-def test_the_yardstick_is_the_same_work_every_time() -> None:
-    yardstick = Yardstick()
-    for _ in range(5):
-        yardstick.look()
-    spent = yardstick.spent_s
-    assert 0 < 5 * yardstick.read_ms() / 1e3 < 5 * spent
-    yardstick.look()  # a reading forgets the looks, not what they cost
-    assert yardstick.spent_s > spent
 
 
 @pytest.mark.skipif(heap_mib() is None, reason="the C library does not tell its heap")
@@ -296,6 +290,8 @@ def test_quick_soaks_a_stream_and_catches_leaked_memory(
     assert rows["soak_leaking_memory_caught"]["ours"] > LIMIT_MIB
     assert rows["soak_frames_threads"]["most"] > rows["soak_frames_threads"]["before"]
     assert rows["soak_cost_per_frame"]["core_s_per_frame"] > 0
+    assert [p["at"] for p in document["parts"]["frames"]["fresh"]] == [20, 40, 60]
+    assert rows["soak_cost_per_frame"]["of_a_new_process"] > 0
     assert document["settings"]["frames"] == 60
     assert document["parts"]["frames"]["at"] == [20, 30, 40, 50, 60]
 
@@ -313,8 +309,10 @@ def test_quick_opens_sessions_and_catches_what_they_leak(
 
 
 def test_a_part_that_fails_is_one_clear_error(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, diffusion_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    call = ["--quick", "--parts", "frames", "--model", str(tmp_path / "none")]
-    assert soak.main(call) == 1
+    none = ["--avatar", str(tmp_path / "none.avatar"), "--model", str(diffusion_folder)]
+    assert soak.main(["--quick", "--parts", "frames", *none]) == 1
     assert "error: soak: part 'frames' ended with status 1" in capfd.readouterr().err
+    assert soak.main(["--quick", "--parts", "frames", "--model", str(tmp_path / "none")]) == 1
+    assert "error: " in capfd.readouterr().err
