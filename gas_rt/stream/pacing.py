@@ -10,10 +10,11 @@ __all__ = ["Cadence", "DeadlineMeter", "Pacer", "period_of"]
 # A tick this much too late is not caught up with: the cadence starts anew from it. One period
 # keeps short stalls on the grid and turns a long one into a single gap instead of a burst.
 REANCHOR_PERIODS = 1
-# Of a period: what a thread may take to wake up, and how far one late frame may put the ones after
-# it off.
+# Of a period: what a thread may take to wake up, how far one late frame may put the ones after it
+# off, and how much farther, since late frames come together and the next is later yet.
 WAKE_UP_SHARE = 0.05
 PUT_OFF_SHARE = 0.5
+MORE_SHARE = 0.2
 # Of a period, what frames of a stream that has just begun are granted to vary by, and how much of
 # it each of the first ones is handed out later: too little to be seen.
 HEAD_START_SHARE = 0.3
@@ -100,7 +101,8 @@ class Cadence(Pacer):
         spare_ns = tick - min(ready_ns, now_ns)
         self._spare_ns.append(spare_ns if in_time else 0)
         if -spare_ns > self._share(WAKE_UP_SHARE):
-            self._move(min(-spare_ns, self._share(PUT_OFF_SHARE)))
+            late_ns = min(-spare_ns, self._share(PUT_OFF_SHARE))
+            self._move(late_ns + self._share(MORE_SHARE))
         elif self._head_start_ns > 0:
             later_ns = min(self._head_start_ns, self._share(STRETCH_SHARE))
             self._head_start_ns -= later_ns

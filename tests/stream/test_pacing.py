@@ -92,14 +92,15 @@ def test_a_stream_begins_with_time_to_spare_and_gives_back_what_it_does_not_need
 def test_a_frame_that_was_late_once_costs_age_for_a_while_only() -> None:
     age = ages_ms(lambda k: 40 * k + 30 * (k == 100), frames=1000)
     assert age[100] == 30
-    assert age[101] == 30  # 12 were to spare
-    assert age[349] == 30  # ten seconds later
+    assert age[101] == 38  # and a fifth of a period more
+    assert age[349] == 38  # ten seconds later
     assert age[-1] == 4
 
 
 def test_what_is_late_again_and_again_is_waited_for() -> None:
     age = ages_ms(lambda k: 40 * k + 20 * (k % 100 == 99), frames=2000)
-    assert set(age[200:]) == {20}
+    assert age[200:].min() >= 20
+    assert age[200:].max() <= 28
 
 
 def test_a_frame_that_was_put_off_is_the_measure_of_those_after_it() -> None:
