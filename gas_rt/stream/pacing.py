@@ -41,8 +41,9 @@ class Pacer:
     def wait_ns(self, now_ns: int) -> int:
         """How long to wait before the next start; 0 if it is due."""
         early_ns = 0 if self.next_ns is None else self.next_ns - now_ns
-        # Further ahead than a period is what only a clock that went back makes of it.
-        return early_ns if 0 < early_ns <= self.period_ns else 0
+        # Further ahead than two periods is what only a clock that went back makes of it; a cadence
+        # that was put off may be more than one ahead.
+        return early_ns if 0 < early_ns <= 2 * self.period_ns else 0
 
     def is_behind(self, now_ns: int) -> bool:
         """Whether a start now would be too late to be caught up with."""
