@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,7 @@ from gas_rt.stream.assembly import (
     frames_at_once,
     open_ladder,
 )
-from gas_rt.stream.closing import unmasked
+from gas_rt.stream.closing import Closing
 from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.frames import FrameStream
@@ -122,7 +121,7 @@ def _plan_store(plans: str | Path | None) -> PlanStore | str:
         return f"none: {error}"
 
 
-class Model:
+class Model(Closing):
     """A loaded bundle. Get one from `gas_rt.load`; close it, or use ``with``."""
 
     def __init__(self, parts: ModelParts, *, plans: PlanStore | str = "off") -> None:
@@ -467,18 +466,6 @@ class Model:
                 self._closed = True
                 for session in self._sessions:
                     closing.callback(session.close)
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with unmasked(error):
-            self.close()
 
     def _stages(
         self,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from gas_rt.bench.drive import Clocks, Recording, drive_saturated
 from gas_rt.bench.rounds import back_and_forth
 from gas_rt.engine import open_bundle, open_engine
 from gas_rt.enrollment import ModelParts
+from gas_rt.stream.closing import Closing
 from gas_rt.stream.report import available_cpus
 
 __all__ = ["Setting", "Times", "still_with_noise"]
@@ -52,7 +52,7 @@ QUICK = Times(rounds=2, round_s=0.2, overload_s=0.6, calm_s=0.3, trouble_s=0.3, 
 
 
 @dataclass
-class Setting:
+class Setting(Closing):
     """What is measured; owns the models.
 
     Attributes
@@ -168,17 +168,6 @@ class Setting:
     def close(self) -> None:
         """Free the models."""
         self._stack.close()
-
-    def __enter__(self) -> Setting:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def still_with_noise(requests: list[gas_rt.Request], noise_rad: float) -> Iterator[gas_rt.Request]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from gas_rt.errors import GasRtWarning
 
-__all__ = ["unmasked"]
+__all__ = ["Closing", "unmasked"]
 
 
 @contextmanager
@@ -24,3 +26,23 @@ def unmasked(error: BaseException | None) -> Iterator[None]:
             raise
         text = f"closing failed too: {type(failed).__name__}: {failed}"
         warnings.warn(text, GasRtWarning, stacklevel=4)  # for whoever leaves the ``with``
+
+
+class Closing:
+    """What is closed at the end of a ``with``."""
+
+    def close(self) -> None:
+        """Free what is held. May be repeated."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with unmasked(error):
+            self.close()

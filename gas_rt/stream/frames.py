@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 from gas_rt.core import Frame, Request
 from gas_rt.errors import InputError, SessionError
-from gas_rt.stream.closing import unmasked
+from gas_rt.stream.closing import Closing
 from gas_rt.stream.session import Session
 
 __all__ = ["FrameStream"]
 
 
-class FrameStream:
+class FrameStream(Closing):
     """Feeds requests to a session and gives its frames back; closes the session at its end.
 
     Requests are read on a thread of their own (for an async source: in a task), so a live source
@@ -58,31 +56,19 @@ class FrameStream:
             threading.Thread(
                 target=self._feed, args=(self._requests,), name="gas-rt-requests", daemon=True
             ).start()
-        try:
-            async for frame in self.session:
-                yield frame
-            self._raise_source_error()
-        finally:
-            if task is not None:
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-            await asyncio.to_thread(self.session.__exit__, *sys.exc_info())
+        async with self.session:
+            try:
+                async for frame in self.session:
+                    yield frame
+                self._raise_source_error()
+            finally:
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
 
     def close(self) -> None:
         """End the session; iteration stops."""
         self.session.close()
-
-    def __enter__(self) -> FrameStream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with unmasked(error):
-            self.close()
 
     def _start(self) -> None:
         if self._started:

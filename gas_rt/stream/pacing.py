@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import ClassVar
 
 __all__ = ["Cadence", "DeadlineMeter", "Pacer", "period_of"]
 
@@ -35,15 +36,15 @@ def period_of(fps: float) -> int:
 class Pacer:
     """Says when the next frame may start, so that starts lie on a grid of `period_ns`."""
 
+    AHEAD_PERIODS: ClassVar[int] = 1
     period_ns: int
     next_ns: int | None = None
 
     def wait_ns(self, now_ns: int) -> int:
         """How long to wait before the next start; 0 if it is due."""
         early_ns = 0 if self.next_ns is None else self.next_ns - now_ns
-        # Further ahead than two periods is what only a clock that went back makes of it; a cadence
-        # that was put off may be more than one ahead.
-        return early_ns if 0 < early_ns <= 2 * self.period_ns else 0
+        # Further ahead is what only a clock that went back makes of it.
+        return early_ns if 0 < early_ns <= self.AHEAD_PERIODS * self.period_ns else 0
 
     def is_behind(self, now_ns: int) -> bool:
         """Whether a start now would be too late to be caught up with."""
@@ -72,6 +73,8 @@ class Cadence(Pacer):
     for, and what was late once costs age for a while only.
     """
 
+    AHEAD_PERIODS = 2  # since one that was put off may be more than a period ahead
+
     def __init__(self, period_ns: int) -> None:
         super().__init__(period_ns)
         self.reset()
@@ -79,7 +82,9 @@ class Cadence(Pacer):
     def reset(self) -> None:
         """Forget the grid and what frames needed."""
         super().reset()
-        self._spare_ns: deque[int] = deque(maxlen=REMEMBERED)  # at each frame, on today's grid
+        self._moved_ns = 0  # by how much the grid was moved in all
+        # At each frame, less what the grid had been moved by then.
+        self._spare_ns: deque[int] = deque(maxlen=REMEMBERED)
         self._head_start_ns = self._share(HEAD_START_SHARE)
 
     def put_off(self, to_ns: int) -> None:
@@ -100,7 +105,7 @@ class Cadence(Pacer):
         if tick != due_ns:  # a new grid
             self._spare_ns.clear()
         spare_ns = tick - min(ready_ns, now_ns)
-        self._spare_ns.append(spare_ns if in_time else 0)
+        self._spare_ns.append((spare_ns if in_time else 0) - self._moved_ns)
         if -spare_ns > self._share(WAKE_UP_SHARE):
             late_ns = min(-spare_ns, self._share(PUT_OFF_SHARE))
             self._move(late_ns + self._share(MORE_SHARE))
@@ -109,14 +114,13 @@ class Cadence(Pacer):
             self._head_start_ns -= later_ns
             self._move(later_ns)
         elif len(self._spare_ns) == REMEMBERED:
-            needless_ns = min(self._spare_ns) - self._share(SPARE_SHARE)
+            needless_ns = min(self._spare_ns) + self._moved_ns - self._share(SPARE_SHARE)
             self._move(-min(max(0, needless_ns), self._share(EASE_SHARE)))
 
     def _move(self, by_ns: int) -> None:
         assert self.next_ns is not None
         self.next_ns += by_ns
-        if by_ns:
-            self._spare_ns = deque((s + by_ns for s in self._spare_ns), maxlen=REMEMBERED)
+        self._moved_ns += by_ns
 
     def _share(self, of_period: float) -> int:
         return round(of_period * self.period_ns)

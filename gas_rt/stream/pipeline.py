@@ -135,7 +135,8 @@ class Pipeline:
                 index=self.ledger.accept(),
                 generation=self._generation,
                 request=request,
-                captured_ns=now if captured_ns is None else captured_ns,
+                # A clock that is a little ahead of ours makes no pose younger than new.
+                captured_ns=now if captured_ns is None else min(now, captured_ns),
                 pushed_ns=now,
                 not_before_ns=now + self._period_ns if self._plan.paced else 0,
                 segment=self._lanes.newest,
@@ -161,22 +162,15 @@ class Pipeline:
             with self._changed:
                 self._require_open()
                 now = self._clock()
-                if (job := self._ready(now)) is not None:
-                    early_ns = self._showing.early_ns(job, now)
-                    if early_ns > 0:
-                        return None, early_ns
-                    waiting = self._shown_before(job)
-                    if not waiting or (looked and field is None):
-                        self._showing.frames.take()
-                        return self._hand_out(job, now), None
-                else:
-                    wait_ns = self._late_in_ns(now)
-                    if wait_ns != 0:
-                        return None, wait_ns
-                    assert self._late is not None
-                    waiting = self._late.standby.waiting()
+                job, wait_ns = self._due(now)
+                if wait_ns != 0:
+                    return None, wait_ns
+                waiting = self._instead_of(job)
                 if field is not None and field.index not in {w.index for w in waiting}:
-                    field, looked = None, False
+                    field, looked = None, False  # shown or dropped while it was looked at
+                if job is not None and (not waiting or (looked and field is None)):
+                    self._showing.frames.take()
+                    return self._hand_out(job, now), None
                 if looked or not waiting:
                     return self._stand_in(field, now, is_late=job is None), None
                 assert self._late is not None
@@ -469,6 +463,13 @@ class Pipeline:
             self._drop(skipped, "unpolled_frame")
         return frames.peek()
 
+    def _due(self, now: int) -> tuple[Job | None, int | None]:
+        """The next frame, if one was made; how long until it, or something instead, is shown."""
+        job = self._ready(now)
+        if job is None:
+            return None, self._late_in_ns(now)
+        return job, max(0, self._showing.early_ns(job, now))
+
     def _late_in_ns(self, now: int) -> int | None:
         """How long until the next frame is late; 0 if it is, None if time does not tell."""
         wait_ns = self._showing.late_in_ns(now, busy_since_ns=self._busy_since_ns)
@@ -481,11 +482,16 @@ class Pipeline:
                 self._notify()
         return wait_ns
 
-    def _shown_before(self, job: Job) -> list[Job]:
-        """Poses that the window never took, where the next frame shows no more than they do."""
-        if self._late is None or job.payload.level != "field":
+    def _instead_of(self, job: Job | None) -> list[Job]:
+        """Poses whose fields may be shown before the next frame, or while there is none.
+
+        Before a frame those that the window never took, where it shows no more than they do.
+        """
+        if self._late is None:
             return []
-        return self._late.standby.before(job.index)
+        if job is None:
+            return self._late.standby.waiting()
+        return self._late.standby.before(job.index) if job.payload.level == "field" else []
 
     def _stand_in(self, field: Job | None, now: int, *, is_late: bool) -> Frame | None:
         """What is shown while no frame is there: `field`, the last frame, or nothing."""

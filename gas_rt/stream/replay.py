@@ -6,11 +6,10 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 
 from gas_rt.core import Frame
 from gas_rt.errors import SessionError
-from gas_rt.stream.closing import unmasked
+from gas_rt.stream.closing import Closing
 from gas_rt.stream.decoding import field_picture
 from gas_rt.stream.denoising import DenoiseStage
 from gas_rt.stream.recording import DECODED, DENOISED, Admitted, Recording, Shown, digest_of
@@ -19,7 +18,7 @@ from gas_rt.stream.stages import Chain, Job, Made, Stage
 __all__ = ["Replay"]
 
 
-class Replay:
+class Replay(Closing):
     """Iterates the frames of a recording as they were shown, each once and in order. One pass.
 
     Nothing is decided: which poses are worked on, how far and on which rung, and what is shown of
@@ -69,18 +68,6 @@ class Replay:
         if not self._closed:
             self._closed = True
             self._stages.close()
-
-    def __enter__(self) -> Replay:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with unmasked(error):
-            self.close()
 
     def _frames(self) -> Iterator[Frame]:
         generation = 0

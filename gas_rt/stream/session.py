@@ -364,6 +364,17 @@ class Session:
         if kind is None:
             self._pipeline.raise_error()
 
+    async def __aenter__(self) -> Session:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await asyncio.to_thread(self.__exit__, kind, error, traceback)
+
     @property
     def frames_held(self) -> int:
         """Frames' memory in use: being made, waiting to be taken, and kept by who took them; one

@@ -99,7 +99,7 @@ class Showing:
         if self._late is None or busy_since_ns is None:
             return None
         late_ns = self._late.ladder.late_ns
-        return self._late.standby.wait_ns(
+        return self._late.standby.expect(
             now_ns, busy_since_ns=busy_since_ns, late_ns=late_ns, period_ns=self._period_ns
         )
 

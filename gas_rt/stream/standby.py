@@ -92,8 +92,8 @@ class Standby:
         """When the last frame was handed out."""
         return self._handed_ns
 
-    def wait_ns(self, now_ns: int, *, busy_since_ns: int, late_ns: int, period_ns: int) -> int:
-        """How long until the next frame is late; 0 if it is.
+    def expect(self, now_ns: int, *, busy_since_ns: int, late_ns: int, period_ns: int) -> int:
+        """Set `due_ns`, when the next frame is late; how long until then, 0 if it is late.
 
         Where one has stood in, the next does so a period later, and little later after a frame of
         fewer steps, so that the picture moves on at the stream's rate; unless its pose would be

@@ -165,6 +165,17 @@ def test_age_and_stage_times_are_in_the_frame(
     assert session.stats().age_ms == (7.0,)
 
 
+def test_a_clock_that_is_a_little_ahead_makes_no_negative_age(
+    open_session: OpenSession, camera: Camera
+) -> None:
+    clock = VirtualClock()
+    session = open_session([ToyStage()], on_late="lossless", clock=clock)
+    session.push(pose(), camera, captured_ns=clock.now_ns + 900_000_000)
+    frame = session.wait(timeout_s=PATIENCE_S)
+    assert frame is not None
+    assert frame.timings.age_ms == 0.0
+
+
 def test_reset_drops_everything_in_flight_and_starts_afresh(
     open_session: OpenSession, camera: Camera
 ) -> None:
@@ -412,6 +423,31 @@ def test_async_iteration(open_session: OpenSession, camera: Camera, source: str)
         return values([frame async for frame in stream])
 
     assert asyncio.run(main()) == list(range(15))
+
+
+def test_async_with_closes_and_tells_of_failures(open_session: OpenSession, camera: Camera) -> None:
+    session = open_session([ToyStage()], on_late="lossless")
+
+    async def main() -> list[int]:
+        async with session:
+            await session.push_async(pose(3), camera)
+            session.finish()
+            return values([frame async for frame in session])
+
+    assert asyncio.run(main()) == [3]
+    assert session.closed
+
+    stage = ToyStage()
+    stage.fail_on = 0
+    failing = open_session([stage], on_late="lossless")
+
+    async def fail() -> None:
+        async with failing:
+            await failing.push_async(pose(0), camera)
+            await asyncio.to_thread(failing._pipeline.wait, lambda: False, timeout_s=PATIENCE_S)
+
+    with pytest.raises(SessionError, match="failed on frame 0"):
+        asyncio.run(fail())
 
 
 def test_stream_gives_frames_while_the_source_blocks(
