@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import logging
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, get_args
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, get_args
 
 from gas_rt.engine.availability import (
     BACKENDS,
@@ -25,17 +19,17 @@ from gas_rt.engine.precision import (
     quantised_or_asked,
     require_precision,
 )
-from gas_rt.engine.protocol import Engine, Graph, GraphSpec, Precision
+from gas_rt.engine.protocol import Engine, GraphSpec, Precision
+from gas_rt.engine.rivals import Rival, measure, remembered
 from gas_rt.errors import BackendError
 
 if TYPE_CHECKING:
     from gas_rt.engine.plan_store import PlanStore
 
-__all__ = ["measure", "open_engine"]
+__all__ = ["open_engine"]
 
 GPU_BACKENDS = ("tensorrt", "onnxruntime-cuda")  # in the order of preference
 CPU_BACKENDS = ("openvino", "onnxruntime")
-WARM_UPS, RUNS = 2, 5  # of each backend that is measured
 log = logging.getLogger("gas_rt")
 
 
@@ -51,15 +45,17 @@ def open_engine(
     """Open a backend.
 
     ``auto`` takes TensorRT or ONNX Runtime's CUDA provider where there is a GPU with the libraries,
-    else OpenVINO in bf16 where the processor has it, else whichever of OpenVINO and ONNX Runtime is
-    faster in fp32. What it passed over, measured and took is in the engine's report.
+    else the fastest of OpenVINO in bf16, where the processor has it, and in fp32, and ONNX Runtime
+    in fp32: processors with bf16 differ in whether it is fast. What it passed over, measured and
+    took is in the engine's report.
 
     Parameters
     ----------
     threads : of a backend on the processor.
     strict : refuse what else would be a fallback with a note: ``auto`` passing over a backend
         for this machine's hardware, a GPU's backend computing elsewhere or in another way.
-    store : where OpenVINO and TensorRT keep what they compiled; None compiles at every start.
+    store : where OpenVINO and TensorRT keep what they compiled, and what ``auto`` measured; None
+        compiles and measures at every start.
     denoiser : the graph that ``auto`` measures, and whose precision the report gives. Without it
         OpenVINO is taken unmeasured.
 
@@ -109,7 +105,7 @@ class Opener:
                 if engine := self._tried(backend):
                     return self._noted(engine)
             log.warning("%s is there, but no backend for it: %s", gpus.names[0], self.notes[0])
-        if self._runs_fp32_on_cpu() and (engine := self._measured()):
+        if engine := self._fastest():
             return self._noted(engine)
         for backend in CPU_BACKENDS:
             if engine := self._tried(backend):
@@ -132,49 +128,65 @@ class Opener:
             self.notes.append(f"passed over {error}")
             return None
 
-    def _runs_fp32_on_cpu(self) -> bool:
-        """Whether OpenVINO, too, would compute in fp32, so that it has no head start."""
-        if not backend_status("openvino").usable:
-            return False
-        if self.denoiser is not None and exported_precision(self.denoiser) != "fp32":
-            return False  # ONNX Runtime's CPU has no bf16, and int8 and fp16 are slow on it
-        return self.precision == "fp32" or (self.precision == "auto" and not cpu_has_bf16())
+    def _rivals(self) -> list[Rival]:
+        """Ways to compute on the processor any of which may be the fastest."""
+        if self.denoiser is None or exported_precision(self.denoiser) != "fp32":
+            return []  # ONNX Runtime's CPU has no bf16, and int8 and fp16 are slow on it
+        if not backend_status("openvino").usable or self.precision not in ("auto", "fp32"):
+            return []
+        rivals = [Rival(name, "fp32") for name in CPU_BACKENDS if backend_status(name).usable]
+        if self.precision == "auto" and cpu_has_bf16():
+            rivals.insert(0, Rival("openvino", "bf16"))
+        return rivals
 
-    def _measured(self) -> Engine | None:
-        """The faster of the CPU's backends in fp32; None if there is nothing to choose."""
-        if self.denoiser is None or not all(backend_status(b).usable for b in CPU_BACKENDS):
+    def _fastest(self) -> Engine | None:
+        """The fastest way to compute on the processor; None if there is nothing to choose."""
+        rivals, denoiser = self._rivals(), self.denoiser
+        if denoiser is None or len(rivals) < 2:
             return None
-        engines = {name: self._open(name) for name in CPU_BACKENDS}
-        graphs = {name: engine.load(self.denoiser) for name, engine in engines.items()}
-        times = measure(graphs)
-        taken = min(times, key=lambda name: times[name])
-        found = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items())
-        self.notes.append(f"measured {self.denoiser.name} in fp32: {found}; took {taken}")
-        for name, engine in engines.items():
-            if name != taken:
-                engine.close()
-        return engines[taken]
+        opened: dict[Rival, Engine] = {}
 
-    def _open(self, backend: str) -> Engine:
-        requested = self.requested
+        def times_ms() -> dict[str, float]:
+            opened.update({rival: self._open(*rival) for rival in rivals})
+            return measure({str(rival): engine.load(denoiser) for rival, engine in opened.items()})
+
+        times, before = remembered(
+            self.store,
+            denoiser,
+            rivals=[str(rival) for rival in rivals],
+            threads=self.threads,
+            measured=times_ms,
+        )
+        taken = min(rivals, key=lambda rival: times[str(rival)])
+        found = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items())
+        when = "measured before" if before else "measured"
+        self.notes.append(f"{when}, {denoiser.name}: {found}; took {taken}")
+        engine = opened.pop(taken) if taken in opened else self._open(*taken)
+        for other in opened.values():
+            other.close()
+        return engine
+
+    def _open(self, backend: str, precision: Precision | None = None) -> Engine:
+        """Open a backend in a precision, by default the one that was asked for."""
+        requested, precision = self.requested, precision or self.precision
         if backend == "openvino":
             from gas_rt.engine.openvino import OpenVinoEngine
 
             cpu = OpenVinoEngine(
                 threads=self.threads,
-                precision=self.precision,
+                precision=precision,
                 requested=requested,
                 store=self.store,
             )
-            if self.denoiser is not None and quantised_or_asked(self.denoiser, self.precision):
-                found = require_precision(self.denoiser, self.precision, backend=backend)
+            if self.denoiser is not None and quantised_or_asked(self.denoiser, precision):
+                found = require_precision(self.denoiser, precision, backend=backend)
                 cpu.report = replace(cpu.report, precision=found)
             return cpu
         if backend == "tensorrt":
             from gas_rt.engine.tensorrt import TensorRtEngine
 
             engine: Engine = TensorRtEngine(
-                precision=self.precision,
+                precision=precision,
                 requested=requested,
                 strict=self.strict,
                 store=self.store,
@@ -185,13 +197,13 @@ class Opener:
             engine = OnnxRuntimeEngine(
                 provider=PROVIDER_OF_BACKEND[backend],
                 threads=self.threads,
-                precision=self.precision,
+                precision=precision,
                 requested=requested,
                 strict=self.strict,
             )
         if self.denoiser is not None:
             # These run a graph as it was exported, so a wrong wish is told before work is done.
-            found = require_precision(self.denoiser, self.precision, backend=backend)
+            found = require_precision(self.denoiser, precision, backend=backend)
             engine.report = replace(engine.report, precision=found)
         return engine
 
@@ -201,33 +213,11 @@ class Opener:
             engine.report.actual == "openvino"
             and engine.report.precision == "fp32"
             and self.precision == "auto"
+            and not cpu_has_bf16()
         ):
             self.notes.append(NO_BF16)
         engine.report = replace(engine.report, notes=(*engine.report.notes, *self.notes))
         return engine
-
-
-def measure(
-    graphs: Mapping[str, Graph], *, clock_ns: Callable[[], int] = time.perf_counter_ns
-) -> dict[str, float]:
-    """By name, the median milliseconds of a run; graphs take turns, since machines drift."""
-    times: dict[str, list[int]] = {name: [] for name in graphs}
-    inputs = {name: dict(_random(graph.spec)) for name, graph in graphs.items()}
-    for turn in range(WARM_UPS + RUNS):
-        for name, graph in graphs.items():
-            started = clock_ns()
-            graph.run(inputs[name])
-            if turn >= WARM_UPS:
-                times[name].append(clock_ns() - started)
-    return {name: statistics.median(values) / 1e6 for name, values in times.items()}
-
-
-def _random(spec: GraphSpec) -> Iterator[tuple[str, NDArray[Any]]]:
-    """Inputs above 0, as noise levels must be, so that values stay finite: others may be slower."""
-    generator = np.random.default_rng(0)
-    for name, tensor in spec.inputs.items():
-        values = generator.uniform(0.5, 1.5, tensor.shape)
-        yield name, values.astype(tensor.dtype)
 
 
 def _lacks(status: BackendStatus) -> str:

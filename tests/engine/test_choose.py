@@ -14,9 +14,10 @@ import pytest
 from gas_rt.core import BackendReport
 from gas_rt.engine import GraphSpec, choose, open_engine
 from gas_rt.engine.availability import BackendStatus, Missing
-from gas_rt.engine.choose import RUNS, WARM_UPS, measure
 from gas_rt.engine.gpu import Gpus
+from gas_rt.engine.plan_store import PlanStore
 from gas_rt.engine.precision import METADATA_KEY, RECIPE_KEY, require_precision
+from gas_rt.engine.rivals import RUNS, WARM_UPS, measure
 from gas_rt.errors import BackendError
 from tests.engine.tensorrt_world import write_step
 
@@ -31,7 +32,7 @@ class Machine:
         self.failing: set[str] = set()
         self.bf16 = True
         self.gpus = Gpus(problem="none")
-        self.speed_ms = {"openvino": 3.0, "onnxruntime": 2.0}
+        self.speed_ms = {"openvino": 3.0, "onnxruntime": 2.0, "openvino in bf16": 1.0}
         self.opened: list[str] = []
         self.closed: list[str] = []
         self.now_ns = 0
@@ -39,7 +40,11 @@ class Machine:
         monkeypatch.setattr(choose, "cpu_has_bf16", lambda: self.bf16)
         monkeypatch.setattr(choose, "backend_status", self._status)
         # As a method of an opener, which comes first.
-        monkeypatch.setattr(choose.Opener, "_open", lambda opener, name: self._open(name))
+        monkeypatch.setattr(
+            choose.Opener,
+            "_open",
+            lambda opener, name, precision=None: self._open(name, precision or opener.precision),
+        )
         monkeypatch.setattr(
             choose, "measure", lambda graphs: measure(graphs, clock_ns=lambda: self.now_ns)
         )
@@ -47,18 +52,19 @@ class Machine:
     def _status(self, name: str) -> BackendStatus:
         return BackendStatus(name, "cpu", missing=() if name in self.usable else (LACKS,))
 
-    def _open(self, name: str) -> Engine:
+    def _open(self, name: str, precision: str) -> Engine:
         if name in self.failing:
             raise BackendError(f"backend {name}: CUDA does not start")
-        self.opened.append(name)
-        return Engine(self, name)
+        bf16 = name == "openvino" and self.bf16 and precision != "fp32"
+        self.opened.append(f"{name} in bf16" if bf16 else name)
+        return Engine(self, name, "bf16" if bf16 else "fp32")
 
 
 class Engine:
-    def __init__(self, machine: Machine, name: str) -> None:
-        self._machine, self._name = machine, name
-        bf16 = name == "openvino" and machine.bf16
-        self.report = BackendReport("auto", name, "cpu", "bf16" if bf16 else "fp32")
+    def __init__(self, machine: Machine, name: str, precision: str) -> None:
+        self._machine = machine
+        self._name = f"{name} in bf16" if precision == "bf16" else name
+        self.report = BackendReport("auto", name, "cpu", precision)
 
     def load(self, spec: GraphSpec) -> Graph:
         return Graph(self._machine, self._name, spec)
@@ -92,10 +98,66 @@ def step(tmp_path: Path) -> GraphSpec:
     return write_step(tmp_path / "bundle")
 
 
-def test_bf16_is_taken_unmeasured(machine: Machine, step: GraphSpec) -> None:
+@pytest.mark.parametrize(
+    ("times_ms", "taken"),
+    [
+        ((1.0, 3.0, 2.0), "openvino"),
+        ((4.0, 3.0, 5.0), "openvino"),
+        ((4.0, 3.0, 2.0), "onnxruntime"),
+    ],
+)
+def test_bf16_is_measured_beside_fp32(
+    machine: Machine, step: GraphSpec, times_ms: tuple[float, ...], taken: str
+) -> None:
+    """Some processors have bf16 and are slower with it."""
+    names = ("openvino in bf16", "openvino", "onnxruntime")
+    machine.speed_ms = dict(zip(names, times_ms, strict=True))
     report = open_engine(threads=1, denoiser=step, strict=True).report
+    precision = "bf16" if min(times_ms) == times_ms[0] else "fp32"
+    assert (report.actual, report.precision) == (taken, precision)
+    said = ", ".join(
+        f"{name} in {how} {ms:.1f} ms"
+        for (name, how), ms in zip(
+            (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")),
+            times_ms,
+            strict=True,
+        )
+    )
+    assert report.notes == (f"measured, step: {said}; took {taken} in {precision}",)
+    assert machine.opened == list(names)
+    assert len(machine.closed) == 2
+
+
+def test_bf16_is_measured_beside_fp32_where_there_is_no_rival(
+    machine: Machine, step: GraphSpec
+) -> None:
+    machine.usable = {"openvino"}
+    machine.speed_ms["openvino in bf16"] = 4.0
+    report = open_engine(threads=1, denoiser=step).report
+    assert (report.actual, report.precision) == ("openvino", "fp32")
+
+
+def test_what_was_measured_is_remembered(
+    machine: Machine, step: GraphSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    store = PlanStore.open(tmp_path / "plans")
+    first = open_engine(threads=1, denoiser=step, store=store).report
+    assert machine.opened == ["openvino in bf16", "openvino", "onnxruntime"]
+    machine.opened, machine.speed_ms["openvino in bf16"] = [], 9.0
+    again = open_engine(threads=1, denoiser=step, store=store).report
+    assert machine.opened == ["openvino in bf16"]
+    assert (again.actual, again.precision) == (first.actual, first.precision)
+    assert again.notes == (first.notes[0].replace("measured,", "measured before,"),)
+    # What would change the times is measured anew.
+    other = open_engine(threads=2, denoiser=step, store=store).report
+    assert other.notes[0].startswith("measured,")
+    assert (other.actual, other.precision) == ("onnxruntime", "fp32")
+
+
+def test_bf16_that_is_asked_for_is_not_measured(machine: Machine, step: GraphSpec) -> None:
+    report = open_engine(threads=1, denoiser=step, precision="bf16").report
     assert (report.actual, report.precision, report.notes) == ("openvino", "bf16", ())
-    assert machine.opened == ["openvino"]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +173,9 @@ def test_fp32_is_measured(
     report = open_engine(threads=1, denoiser=step, precision=precision, strict=True).report
     assert report.actual == fast
     assert machine.closed == [slow]
-    assert "measured step in fp32" in report.notes[0]
-    assert f"{fast} 2.0 ms" in report.notes[0]
-    assert f"{slow} 3.0 ms" in report.notes[0]
+    assert report.notes[0].startswith("measured, step: ")
+    assert f"{fast} in fp32 2.0 ms" in report.notes[0]
+    assert f"{slow} in fp32 3.0 ms" in report.notes[0]
     assert f"took {fast}" in report.notes[0]
 
 
@@ -221,7 +283,7 @@ def test_a_real_measurement_on_this_machine(
     assert engine.report.actual in ("openvino", "onnxruntime")
     assert engine.report.precision == "fp32"
     (note,) = engine.report.notes
-    assert note.endswith(f"took {engine.report.actual}")
+    assert note.endswith(f"took {engine.report.actual} in fp32")
     engine.close()
 
 
