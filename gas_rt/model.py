@@ -74,8 +74,8 @@ def load(
         took and why is in `Model.backend`.
     threads : budget for kernels and backend together; by default the processors this process
         may run on.
-    precision : ``auto`` computes the graphs in bf16 where the processor does so in hardware; a
-        GPU, and ONNX Runtime, compute in the precision that a bundle was exported in.
+    precision : ``auto`` computes the graphs in bf16 where the processor has it and is not faster
+        in fp32; a GPU, and ONNX Runtime, compute in the precision that a bundle was exported in.
     strict : refuse (BackendError) what would else be a fallback that is noted and warned of.
     plans : the folder compiled graphs are kept in for the next start, or ``off``; by default
         GAS_RT_PLANS says so, or else it is the user's cache folder. Where that one can't be used,

@@ -231,8 +231,10 @@ def _machine_here() -> dict[str, dict[str, str]]:
         import openvino
 
         from gas_rt.engine.openvino import openvino_machine
+        from gas_rt.engine.rivals import choice_machine
 
         here["openvino"] = openvino_machine(openvino.Core())
+        here["auto"] = choice_machine()  # what was measured to choose
     return here
 
 

@@ -20,7 +20,7 @@ from gas_rt.engine.precision import (
     require_precision,
 )
 from gas_rt.engine.protocol import Engine, GraphSpec, Precision
-from gas_rt.engine.rivals import Rival, measure, remembered
+from gas_rt.engine.rivals import Rival, fastest, measure, remembered
 from gas_rt.errors import BackendError
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def open_engine(
     """Open a backend.
 
     ``auto`` takes TensorRT or ONNX Runtime's CUDA provider where there is a GPU with the libraries,
-    else the fastest of OpenVINO in bf16, where the processor has it, and in fp32, and ONNX Runtime
-    in fp32: processors with bf16 differ in whether it is fast. What it passed over, measured and
-    took is in the engine's report.
+    else OpenVINO in bf16 or fp32, whichever is faster where the processor has bf16, else whichever
+    of OpenVINO and ONNX Runtime is faster in fp32. What it passed over, measured and took is in the
+    engine's report.
 
     Parameters
     ----------
@@ -105,11 +105,18 @@ class Opener:
                 if engine := self._tried(backend):
                     return self._noted(engine)
             log.warning("%s is there, but no backend for it: %s", gpus.names[0], self.notes[0])
-        if engine := self._fastest():
-            return self._noted(engine)
-        for backend in CPU_BACKENDS:
-            if engine := self._tried(backend):
+        try:
+            engine = self._fastest()
+        except BackendError as error:
+            if self.strict:
+                raise
+            self.notes.append(f"measured nothing: {error}")
+        else:
+            if engine is not None:
                 return self._noted(engine)
+        for backend in CPU_BACKENDS:
+            if found := self._tried(backend):
+                return self._noted(found)
         raise BackendError(f"backend auto: none can run: {'; '.join(self.notes)}")
 
     def _tried(self, backend: str) -> Engine | None:
@@ -129,25 +136,25 @@ class Opener:
             return None
 
     def _rivals(self) -> list[Rival]:
-        """Ways to compute on the processor any of which may be the fastest."""
+        """Ways to compute on the processor either of which may be the faster."""
         if self.denoiser is None or exported_precision(self.denoiser) != "fp32":
             return []  # ONNX Runtime's CPU has no bf16, and int8 and fp16 are slow on it
         if not backend_status("openvino").usable or self.precision not in ("auto", "fp32"):
             return []
-        rivals = [Rival(name, "fp32") for name in CPU_BACKENDS if backend_status(name).usable]
+        wide = Rival("openvino", "fp32")
         if self.precision == "auto" and cpu_has_bf16():
-            rivals.insert(0, Rival("openvino", "bf16"))
-        return rivals
+            return [Rival("openvino", "bf16"), wide]
+        return [wide, Rival("onnxruntime", "fp32")] if backend_status("onnxruntime").usable else []
 
     def _fastest(self) -> Engine | None:
         """The fastest way to compute on the processor; None if there is nothing to choose."""
         rivals, denoiser = self._rivals(), self.denoiser
-        if denoiser is None or len(rivals) < 2:
+        if denoiser is None or not rivals:
             return None
         opened: dict[Rival, Engine] = {}
 
         def times_ms() -> dict[str, float]:
-            opened.update({rival: self._open(*rival) for rival in rivals})
+            opened.update({rival: self._open(rival.backend, rival=rival) for rival in rivals})
             return measure({str(rival): engine.load(denoiser) for rival, engine in opened.items()})
 
         times, before = remembered(
@@ -157,36 +164,37 @@ class Opener:
             threads=self.threads,
             measured=times_ms,
         )
-        taken = min(rivals, key=lambda rival: times[str(rival)])
+        taken = fastest(rivals, times)
         found = ", ".join(f"{name} {ms:.1f} ms" for name, ms in times.items())
         when = "measured before" if before else "measured"
         self.notes.append(f"{when}, {denoiser.name}: {found}; took {taken}")
-        engine = opened.pop(taken) if taken in opened else self._open(*taken)
-        for other in opened.values():
-            other.close()
+        engine = opened[taken] if opened else self._open(taken.backend, rival=taken)
+        for rival, other in opened.items():
+            if rival != taken:
+                other.close()
         return engine
 
-    def _open(self, backend: str, precision: Precision | None = None) -> Engine:
-        """Open a backend in a precision, by default the one that was asked for."""
-        requested, precision = self.requested, precision or self.precision
+    def _open(self, backend: str, *, rival: Rival | None = None) -> Engine:
+        requested = self.requested
         if backend == "openvino":
             from gas_rt.engine.openvino import OpenVinoEngine
 
             cpu = OpenVinoEngine(
                 threads=self.threads,
-                precision=precision,
+                precision=self.precision,
+                wide=rival is not None and rival.precision == "fp32",
                 requested=requested,
                 store=self.store,
             )
-            if self.denoiser is not None and quantised_or_asked(self.denoiser, precision):
-                found = require_precision(self.denoiser, precision, backend=backend)
+            if self.denoiser is not None and quantised_or_asked(self.denoiser, self.precision):
+                found = require_precision(self.denoiser, self.precision, backend=backend)
                 cpu.report = replace(cpu.report, precision=found)
             return cpu
         if backend == "tensorrt":
             from gas_rt.engine.tensorrt import TensorRtEngine
 
             engine: Engine = TensorRtEngine(
-                precision=precision,
+                precision=self.precision,
                 requested=requested,
                 strict=self.strict,
                 store=self.store,
@@ -197,13 +205,13 @@ class Opener:
             engine = OnnxRuntimeEngine(
                 provider=PROVIDER_OF_BACKEND[backend],
                 threads=self.threads,
-                precision=precision,
+                precision=self.precision,
                 requested=requested,
                 strict=self.strict,
             )
         if self.denoiser is not None:
             # These run a graph as it was exported, so a wrong wish is told before work is done.
-            found = require_precision(self.denoiser, precision, backend=backend)
+            found = require_precision(self.denoiser, self.precision, backend=backend)
             engine.report = replace(engine.report, precision=found)
         return engine
 

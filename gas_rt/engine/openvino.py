@@ -95,9 +95,11 @@ class OpenVinoEngine:
         *,
         threads: int,
         precision: Precision = "auto",
+        wide: bool = False,
         requested: str,
         store: PlanStore | None = None,
     ) -> None:
+        """`wide` computes in fp32 what `precision` leaves open."""
         import openvino
 
         self._core = openvino.Core()
@@ -112,7 +114,7 @@ class OpenVinoEngine:
                 "precision fp16: OpenVINO computes in bf16 or fp32 on a processor; use precision "
                 "'auto', or a GPU's backend"
             )
-        use_bf16 = capable and precision != "fp32"
+        use_bf16 = capable and precision != "fp32" and not wide
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,

@@ -1,8 +1,9 @@
-"""Which way to compute a graph on the processor is the fastest: measured once, then remembered."""
+"""Which way to compute a graph on the processor is the faster: measured once, then remembered."""
 
 from __future__ import annotations
 
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +19,11 @@ from gas_rt.engine.protocol import Graph, GraphSpec, Precision
 if TYPE_CHECKING:
     from gas_rt.engine.plan_store import PlanStore
 
-__all__ = ["RUNS", "WARM_UPS", "Rival", "measure", "remembered"]
+__all__ = ["RUNS", "WARM_UPS", "Rival", "choice_machine", "fastest", "measure", "remembered"]
 
 WARM_UPS, RUNS = 2, 5  # of each that is measured
+CLEARLY = 0.95  # of the first one's time: less is no reason to take another
+METHOD = "1"  # of measuring and of what is kept of it
 
 
 class Rival(NamedTuple):
@@ -31,6 +34,13 @@ class Rival(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.backend} in {self.precision}"
+
+
+def fastest(rivals: Sequence[Rival], times_ms: Mapping[str, float]) -> Rival:
+    """The first unless another is clearly faster, so that noise does not decide a near tie."""
+    first = rivals[0]
+    best = min(rivals, key=lambda rival: times_ms[str(rival)])
+    return best if times_ms[str(best)] < CLEARLY * times_ms[str(first)] else first
 
 
 def remembered(
@@ -52,15 +62,28 @@ def remembered(
         spec,
         backend="auto",
         precision="measured",
-        flags={"threads": str(threads), "rivals": ", ".join(rivals)},
-        machine=_machine(),
+        flags={
+            "method": METHOD,
+            "processors": str(_processors()),
+            "rivals": ", ".join(rivals),
+            "threads": str(threads),
+        },
+        machine=choice_machine(),
     )
     plan = store.build(key, lambda steps: json.dumps(measured()).encode())
     times: dict[str, float] = json.loads(plan.read())
     return times, plan.outcome == "found"
 
 
-def _machine() -> dict[str, str]:
+def _processors() -> int:
+    """How many this process may run on: threads share them or don't."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def choice_machine() -> dict[str, str]:
+    """The machine's fields of what was measured."""
     import openvino
 
     from gas_rt.engine.openvino import openvino_machine

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -373,7 +374,15 @@ class Session:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        await asyncio.to_thread(self.__exit__, kind, error, traceback)
+        # A thread of its own, and to its end: the loop's may all be waiting for this session.
+        pool = ThreadPoolExecutor(1, "gas-rt-close")
+        try:
+            with unmasked(error or self._pipeline.error):
+                await asyncio.shield(asyncio.wrap_future(pool.submit(self.close)))
+        finally:
+            pool.shutdown(wait=False)
+        if kind is None:
+            self._pipeline.raise_error()
 
     @property
     def frames_held(self) -> int:
