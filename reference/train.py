@@ -28,9 +28,18 @@ def _stage1(arguments: argparse.Namespace) -> None:
 
     torch.set_num_threads(1)  # the workers of a step have one each
     field, config = PRESETS[arguments.config]
-    config = replace(config, steps=arguments.steps or config.steps)
+    half = config.bf16 and not arguments.fp32
+    config = replace(config, steps=arguments.steps or config.steps, bf16=half)
     body = BodyModel.open(arguments.body)
-    train(field, config, data=arguments.data, body=body, out=arguments.out, device=arguments.device)
+    train(
+        field,
+        config,
+        data=arguments.data,
+        body=body,
+        out=arguments.out,
+        device=arguments.device,
+        start=arguments.start,
+    )
 
 
 def _autoencoder(arguments: argparse.Namespace) -> None:
@@ -53,7 +62,7 @@ def _unet(arguments: argparse.Namespace) -> None:
         model, config = ablated(arguments.ablation, model, config, steps=arguments.steps)
     train(
         model,
-        config,
+        replace(config, half=config.half and not arguments.fp32),
         data=arguments.data,
         out=arguments.out,
         device=arguments.device,
@@ -99,7 +108,6 @@ def main(argv: list[str] | None = None) -> int:
     autoencoder = stages.add_parser("autoencoder", help="the small model's picture autoencoder")
     autoencoder.set_defaults(run=_autoencoder)
     unet = stages.add_parser("unet", help="stage 2, the video diffusion, on clip shards")
-    unet.add_argument("--start", type=Path, help="checkpoint whose weights a new run begins with")
     unet.add_argument(
         "--ablation",
         choices=ABLATIONS,
@@ -116,6 +124,15 @@ def main(argv: list[str] | None = None) -> int:
         help="levels where the steps start, 40,10,3,1 say; one list per number of steps",
     )
     student.set_defaults(run=_student)
+    for stage in (stage1, unet):
+        stage.add_argument(
+            "--start", type=Path, help="checkpoint whose weights a new run begins with"
+        )
+        stage.add_argument(
+            "--fp32",
+            action="store_true",
+            help="no bfloat16, which some processors have and are slower with",
+        )
     for stage in (stage1, autoencoder, unet, student):
         stage.add_argument("--config", choices=CONFIGS, default="mini")
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")

@@ -186,7 +186,7 @@ def _show(
     total = sum(plan.bytes for plan in plans)
     lines = [
         f"{row['file'][:12]}  {row['bytes'] / 1e6:8.1f} MB  {row['backend'] or '-':11} "
-        f"{row['precision'] or '-':5} {row['graph'] or '-':18} {row['problem'] or row['elsewhere']}"
+        f"{row['precision'] or '-':8} {row['graph'] or '-':18} {row['problem'] or row['elsewhere']}"
         for row in rows
     ]
     text = "\n".join(

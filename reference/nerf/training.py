@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from reference.data import VIEW_KIND, Batch, Geometry, Sampler, Shards, batches,
 from reference.devices import computes_half, feeders, moved
 from reference.metrics import SEEN_DEG, azimuth_deg, mask_box, psnr_db
 from reference.nerf import FieldConfig, HumanNerf, TrainConfig
-from reference.nerf.checkpoint import mesh_of
+from reference.nerf.checkpoint import mesh_of, open_checkpoint
 from reference.nerf.config import to_dict
 from reference.nerf.render import encode_photo, render_view
 from reference.nerf.volume import composite
@@ -95,11 +96,15 @@ def train(
     body: BodyModel,
     out: Path,
     device: str = "cpu",
+    start: Path | None = None,
     checkpoint_s: float = 150.0,
     validate_every: int = 500,
     stop_at: int | None = None,
 ) -> Run:
-    """Train to `config.steps` (or stop early at `stop_at`), continuing what `out` holds."""
+    """Train to `config.steps` (or stop early at `stop_at`), continuing what `out` holds.
+
+    A new run begins with the averaged weights of the checkpoint `start`, if one is given.
+    """
     place = torch.device(device)
     torch.manual_seed(config.seed)
     geometry = Geometry(body, field)
@@ -108,12 +113,15 @@ def train(
     validation = None
     if any(data.glob("val-*.npz")) and validate_every > 0:
         validation = Shards(data, split="val", limit=VALIDATION_PEOPLE)
-    run = Run(
-        HumanNerf(field, mesh_of(body)).to(place),
-        config,
-        {"field": to_dict(field), "train": to_dict(config)},
-        notes={"camera_ranges": camera_ranges(people, body)},
-    )
+    model = HumanNerf(field, mesh_of(body)).to(place)
+    notes: dict[str, Any] = {"camera_ranges": camera_ranges(people, body)}
+    if start is not None:
+        earlier, about = open_checkpoint(start, mesh_of(body))
+        if earlier.config != field:
+            raise ValueError(f"{start}: is of another model configuration; choose another")
+        model.load_state_dict(earlier.state_dict())
+        notes["started_from"] = about
+    run = Run(model, config, {"field": to_dict(field), "train": to_dict(config)}, notes=notes)
 
     def parts(start: int, stop: int) -> Iterator[Sequence[Losses]]:
         for batch in batches(sampler, start=start, stop=stop, workers=feeders(place)):

@@ -65,6 +65,27 @@ def test_a_checkpoint_of_another_configuration_is_refused(body, shards, tmp_path
         train(FIELD, replace(TRAIN, lr=1.0), **options)
 
 
+def test_a_run_may_start_from_another_checkpoint(body, shards, tmp_path):
+    options = {"data": shards, "body": body, "validate_every": 0}
+    first = train(FIELD, TRAIN, out=tmp_path / "first", stop_at=2, **options)
+    start = tmp_path / "first" / "checkpoint.pt"
+    other = replace(TRAIN, seed=3)
+    begun = train(FIELD, other, out=tmp_path / "second", start=start, stop_at=1, **options)
+    # One step of warm-up from the averaged weights: nearer to them than to fresh ones.
+    fresh = train(FIELD, other, out=tmp_path / "fresh", stop_at=1, **options)
+    assert distance(first, begun) < 0.1 * distance(first, fresh)
+    state = torch.load(tmp_path / "second" / "checkpoint.pt", weights_only=True)
+    assert state["started_from"]["step"] == 2
+    wider = replace(FIELD, hidden=FIELD.hidden + 8)
+    with pytest.raises(ValueError, match="another model configuration"):
+        train(wider, TRAIN, out=tmp_path / "third", start=start, **options)
+
+
+def distance(one, other):
+    pairs = zip(one.mean.parameters(), other.mean.parameters(), strict=True)
+    return sum(float((a - b).square().sum()) for a, b in pairs)
+
+
 def test_batches_depend_on_the_step_alone(body, shards):
     sampler = Sampler(Shards(shards, split="train"), Geometry(body, FIELD), TRAIN)
     ahead = list(batches(sampler, start=0, stop=4))[3]
