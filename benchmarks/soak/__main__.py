@@ -33,6 +33,7 @@ from gas_rt.stream.report import write_report
 ROOT = Path(__file__).parents[2]
 COST_LIMIT = 0.05  # by which the cost of a frame may change over the stream
 MINE = "benchmarks.soak"
+TIMED = "frames"  # the part whose time is judged, so that what else the machine did matters
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(run_part(args.part, settings, fresh=new)))
         return 0
     try:
-        with observed() as noise, enrolled(settings) as avatar:
+        with enrolled(settings) as avatar:
             parts = run(args.parts, settings, state=args.state, quick=args.quick, avatar=avatar)
     except GasRtError as error:
         tell(f"error: {error}")
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         quick=args.quick,
         settings=asdict(settings),
         model=model,
-        noise=noise,
+        noise=parts.get(TIMED, {}).get("noise", {}),
         parts={
             name: {key: value for key, value in part.items() if key != "info"}
             for name, part in parts.items()
@@ -108,7 +109,9 @@ def run(
             tell(f"{name}: kept from before")
             continue
         tell(name)
-        kept[name] = _apart(name, ready, quick=quick)
+        with observed() as noise:
+            part = _apart(name, ready, quick=quick)
+        kept[name] = part | {"noise": noise}
         if state is not None:
             write_report(state, {"settings": asdict(settings), "parts": kept})
     return {name: kept[name] for name in names}
