@@ -98,6 +98,12 @@ def _compact(arguments: argparse.Namespace) -> None:
     compact(arguments.checkpoint, arguments.out, half=arguments.half)
 
 
+def _average(arguments: argparse.Namespace) -> None:
+    from reference.training import average
+
+    average(arguments.checkpoints, arguments.out, half=arguments.half)
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m reference.train", description=__doc__)
@@ -142,8 +148,13 @@ def main(argv: list[str] | None = None) -> int:
     small = stages.add_parser("compact", help="a checkpoint's averaged weights alone, to keep")
     small.add_argument("checkpoint", type=Path)
     small.add_argument("-o", "--out", type=Path, required=True)
-    small.add_argument("--half", action="store_true", help="in 16 bits, as a bundle holds them")
     small.set_defaults(run=_compact)
+    both = stages.add_parser("average", help="the mean of runs that started from one another")
+    both.add_argument("checkpoints", type=Path, nargs="+")
+    both.add_argument("-o", "--out", type=Path, required=True)
+    both.set_defaults(run=_average)
+    for stage in (small, both):
+        stage.add_argument("--half", action="store_true", help="in 16 bits, as a bundle holds them")
     arguments = parser.parse_args(argv)
     arguments.run(arguments)
     return 0

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Run", "Schedule", "compact", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "average", "compact", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
@@ -237,11 +237,41 @@ def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:
     if final := _figures(checkpoint.parent / "curve.jsonl", step=int(state["step"])):
         kept["final"] = final
     if half:
-        mean = kept["mean"]
-        kept["mean"] = {k: v.half() if v.is_floating_point() else v for k, v in mean.items()}
+        kept["mean"] = _halved(kept["mean"])
     temporary = out.with_suffix(".tmp")
     torch.save(kept, temporary)
     os.replace(temporary, out)
+
+
+def average(checkpoints: Sequence[Path], out: Path, *, half: bool = False) -> None:
+    """The mean of the averaged weights of runs that started from one another.
+
+    Such runs lie in one valley, and what a short one forgets of the people before it the mean has
+    kept (Wortsman et al. 2022, "Model soups"). What is told of the result is the last one's.
+    """
+    states = [torch.load(path, weights_only=True, map_location="cpu") for path in checkpoints]
+    last = states[-1]
+    for path, state in zip(checkpoints, states, strict=True):
+        shapes = [{k: v.shape for k, v in s["mean"].items()} for s in (state, last)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(f"{path}: is of another model than {checkpoints[-1]}; choose another")
+    mean = {
+        name: torch.stack([state["mean"][name].float() for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in last["mean"].items()
+    }
+    rest = {key: value for key, value in last.items() if key not in ("model", "optimiser")}
+    kept = rest | {"mean": mean, "averaged": len(states)}
+    if half:
+        kept["mean"] = _halved(mean)
+    temporary = out.with_suffix(".tmp")
+    torch.save(kept, temporary)
+    os.replace(temporary, out)
+
+
+def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
 
 
 def _figures(curve: Path, *, step: int) -> dict[str, float]:

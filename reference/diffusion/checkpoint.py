@@ -37,7 +37,7 @@ def open_checkpoint(path: Path) -> tuple[Denoiser, dict[str, Any]]:
     kind = Student if "teacher" in state else Denoiser
     model = kind(DiffusionConfig(**parts, **_tuples(values)))
     model.load_state_dict(state["mean"])
-    told = ("step", "train", "started_from", "ablation", "teacher")
+    told = ("step", "train", "started_from", "averaged", "ablation", "teacher")
     about = {name: state[name] for name in told if name in state}
     return model.eval().requires_grad_(False), about
 

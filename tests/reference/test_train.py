@@ -81,6 +81,27 @@ def test_a_run_may_start_from_another_checkpoint(body, shards, tmp_path):
         train(wider, TRAIN, out=tmp_path / "third", start=start, **options)
 
 
+def test_runs_are_averaged(body, shards, tmp_path):
+    options = {"data": shards, "body": body, "validate_every": 0}
+    first = train(FIELD, TRAIN, out=tmp_path / "first", stop_at=2, **options)
+    paths = [tmp_path / name / "checkpoint.pt" for name in ("first", "second")]
+    second = train(FIELD, replace(TRAIN, seed=3), out=paths[1].parent, start=paths[0], **options)
+    out = tmp_path / "mean.pt"
+    main(["average", *map(str, paths), "-o", str(out)])
+    found, about = open_checkpoint(out, mesh_of(body))
+    for name, value in found.named_parameters():
+        one, two = (run.mean.get_parameter(name) for run in (first, second))
+        torch.testing.assert_close(value, (one + two) / 2)
+    assert about["step"] == second.step
+    assert torch.load(out, weights_only=True)["averaged"] == 2
+    main(["average", *map(str, paths), "-o", str(tmp_path / "half.pt"), "--half"])
+    halved = torch.load(tmp_path / "half.pt", weights_only=True)["mean"]
+    assert {v.dtype for v in halved.values() if v.is_floating_point()} == {torch.float16}
+    train(replace(FIELD, hidden=FIELD.hidden + 8), TRAIN, out=tmp_path / "other", **options)
+    with pytest.raises(ValueError, match="is of another model"):
+        main(["average", str(tmp_path / "other" / "checkpoint.pt"), str(paths[0]), "-o", str(out)])
+
+
 def distance(one, other):
     pairs = zip(one.mean.parameters(), other.mean.parameters(), strict=True)
     return sum(float((a - b).square().sum()) for a, b in pairs)
