@@ -18,6 +18,7 @@ from gas_rt.body import BodyFit
 from gas_rt.core import BackendReport, OnLate, Request, Task
 from gas_rt.diffusion import SEED_MAX
 from gas_rt.engine import DiffusionConfig, PlanStore, Precision, open_bundle, open_engine
+from gas_rt.engine.machine import available_cpus
 from gas_rt.enrollment import ModelParts, Progress, enroll
 from gas_rt.errors import GasRtWarning, InputError, PlanError, SessionError
 from gas_rt.field.bake import BakeConfig
@@ -42,7 +43,6 @@ from gas_rt.stream.ladder import LadderConfig, RungSource, ScriptedLadder
 from gas_rt.stream.pacing import period_of
 from gas_rt.stream.recording import Recording, SessionMark
 from gas_rt.stream.replay import Replay
-from gas_rt.stream.report import available_cpus
 from gas_rt.stream.session import Session, Takeover
 from gas_rt.stream.stages import Stage
 from gas_rt.stream.starvation import Starvation

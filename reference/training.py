@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Losses", "Run", "Schedule", "average", "compact", "fit", "learning_rate"]
+__all__ = ["Losses", "Run", "Schedule", "average", "begin_with", "compact", "fit", "learning_rate"]
 
 # The loss of some part of a batch under a model, and the figures to report.
 Losses = Callable[[nn.Module], tuple[Tensor, dict[str, float]]]
@@ -145,9 +145,7 @@ class Run:
             "mean": self.mean.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        os.replace(temporary, path)
+        _put(state, path)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint of the same identity."""
@@ -233,14 +231,9 @@ def compact(checkpoint: Path, out: Path, *, half: bool = False) -> None:
     from the result.
     """
     state = torch.load(checkpoint, weights_only=True, map_location="cpu")
-    kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
     if final := _figures(checkpoint.parent / "curve.jsonl", step=int(state["step"])):
-        kept["final"] = final
-    if half:
-        kept["mean"] = _halved(kept["mean"])
-    temporary = out.with_suffix(".tmp")
-    torch.save(kept, temporary)
-    os.replace(temporary, out)
+        state["final"] = final
+    _keep(state, out, half=half)
 
 
 def average(checkpoints: Sequence[Path], out: Path, *, half: bool = False) -> None:
@@ -261,17 +254,29 @@ def average(checkpoints: Sequence[Path], out: Path, *, half: bool = False) -> No
         else value
         for name, value in last["mean"].items()
     }
-    rest = {key: value for key, value in last.items() if key not in ("model", "optimiser")}
-    kept = rest | {"mean": mean, "averaged": len(states)}
+    _keep(last | {"mean": mean, "averaged": len(states)}, out, half=half)
+
+
+def begin_with(model: nn.Module, earlier: nn.Module, path: Path) -> None:
+    """Give a new model the weights of the checkpoint at `path`; both have a `config`."""
+    if earlier.config != model.config:
+        raise ValueError(f"{path}: is of another model configuration; choose another")
+    model.load_state_dict(earlier.state_dict())
+
+
+def _keep(state: dict[str, Any], out: Path, *, half: bool) -> None:
+    """Write a state without what only going on needs."""
+    kept = {key: value for key, value in state.items() if key not in ("model", "optimiser")}
     if half:
-        kept["mean"] = _halved(mean)
-    temporary = out.with_suffix(".tmp")
-    torch.save(kept, temporary)
-    os.replace(temporary, out)
+        mean = kept["mean"]
+        kept["mean"] = {k: v.half() if v.is_floating_point() else v for k, v in mean.items()}
+    _put(kept, out)
 
 
-def _halved(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+def _put(state: dict[str, Any], path: Path) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
 
 
 def _figures(curve: Path, *, step: int) -> dict[str, float]:

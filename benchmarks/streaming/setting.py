@@ -18,9 +18,9 @@ from benchmarks.streaming.brake import Brake, BrakedEngine
 from gas_rt.bench.drive import Clocks, Recording, drive_saturated
 from gas_rt.bench.rounds import back_and_forth
 from gas_rt.engine import open_bundle, open_engine
+from gas_rt.engine.machine import available_cpus
 from gas_rt.enrollment import ModelParts
 from gas_rt.stream.closing import Closing
-from gas_rt.stream.report import available_cpus
 
 __all__ = ["Setting", "Times", "still_with_noise"]
 

@@ -69,7 +69,7 @@ def _build(
 ) -> tuple[dict[str, Any], list[Plan]]:
     """Load every graph of the bundle through the store; what came of each."""
     from gas_rt.engine import open_bundle, open_engine
-    from gas_rt.stream.report import available_cpus
+    from gas_rt.engine.machine import available_cpus
 
     bundle = open_bundle(args.model)
     share = [0.0, 1 / len(bundle.graphs)]  # done before this graph, and of one graph

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from pathlib import Path
 
-__all__ = ["cpu_machine", "gpu_machine", "nvidia_driver", "system_name"]
+__all__ = ["available_cpus", "cpu_machine", "gpu_machine", "nvidia_driver", "system_name"]
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_VERSION = Path("/proc/driver/nvidia/version")
@@ -19,6 +20,13 @@ ISA = re.compile(
 def system_name() -> str:
     """System and architecture, without the kernel's release: no plan depends on that."""
     return f"{platform.system()} {platform.machine()}"
+
+
+def available_cpus() -> int:
+    """Processors this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def cpu_machine() -> dict[str, str]:

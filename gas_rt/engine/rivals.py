@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt.engine.availability import backend_status
+from gas_rt.engine.machine import available_cpus
 from gas_rt.engine.plan_key import plan_key
 from gas_rt.engine.protocol import Graph, GraphSpec, Precision
 
@@ -64,7 +64,7 @@ def remembered(
         precision="measured",
         flags={
             "method": METHOD,
-            "processors": str(_processors()),
+            "processors": str(available_cpus()),
             "rivals": ", ".join(rivals),
             "threads": str(threads),
         },
@@ -73,13 +73,6 @@ def remembered(
     plan = store.build(key, lambda steps: json.dumps(measured()).encode())
     times: dict[str, float] = json.loads(plan.read())
     return times, plan.outcome == "found"
-
-
-def _processors() -> int:
-    """How many this process may run on: threads share them or don't."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def choice_machine() -> dict[str, str]:

@@ -29,11 +29,15 @@ def unmasked(error: BaseException | None) -> Iterator[None]:
 
 
 class Closing:
-    """What is closed at the end of a ``with``."""
+    """What is closed at the end of a ``with``, which raises what ended it before, if anything."""
 
     def close(self) -> None:
         """Free what is held. May be repeated."""
         raise NotImplementedError
+
+    def _ended_by(self) -> BaseException | None:
+        """The failure that ended it, if one did."""
+        return None
 
     def __enter__(self) -> Self:
         return self
@@ -44,5 +48,10 @@ class Closing:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        with unmasked(error):
+        with unmasked(error or self._ended_by()):
             self.close()
+        self._tell_end(kind)
+
+    def _tell_end(self, kind: type[BaseException] | None) -> None:
+        if kind is None and (ended := self._ended_by()) is not None:
+            raise ended

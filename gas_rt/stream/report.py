@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from gas_rt.core import BackendReport, Frame, Level
+from gas_rt.engine.machine import available_cpus
 from gas_rt.files import atomic_write
 from gas_rt.kernels import kernel_isa
 from gas_rt.stream.pacing import DeadlineMeter, period_of
@@ -147,13 +147,6 @@ def environment() -> dict[str, Any]:
         "kernel_isa": kernel_isa(),
         "packages": versions,
     }
-
-
-def available_cpus() -> int:
-    """Processors this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def cpu_name() -> str:

@@ -18,7 +18,7 @@ import numpy as np
 
 from gas_rt.core import BackendReport, Camera, Frame, Pose, Request, Task
 from gas_rt.errors import GasRtWarning, InputError, SessionError, ShapeError
-from gas_rt.stream.closing import unmasked
+from gas_rt.stream.closing import Closing, unmasked
 from gas_rt.stream.conductor import Conductor
 from gas_rt.stream.config import SessionConfig
 from gas_rt.stream.ladder import SharedLadder
@@ -71,7 +71,7 @@ class Takeover:
     camera_problems: Callable[[Camera, Pose], list[str]] | None = None
 
 
-class Session:
+class Session(Closing):
     """A live stream of one avatar. Get one from ``model.session()``; close it, or use ``with``.
 
     `push` and `poll` may be called from different threads; neither waits for a frame to be made.
@@ -351,19 +351,8 @@ class Session:
             if tell is not None:
                 tell(self)
 
-    def __enter__(self) -> Session:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with unmasked(error or self._pipeline.error):
-            self.close()
-        if kind is None:
-            self._pipeline.raise_error()
+    def _ended_by(self) -> BaseException | None:
+        return self._pipeline.error
 
     async def __aenter__(self) -> Session:
         return self
@@ -377,12 +366,11 @@ class Session:
         # A thread of its own, and to its end: the loop's may all be waiting for this session.
         pool = ThreadPoolExecutor(1, "gas-rt-close")
         try:
-            with unmasked(error or self._pipeline.error):
+            with unmasked(error or self._ended_by()):
                 await asyncio.shield(asyncio.wrap_future(pool.submit(self.close)))
         finally:
             pool.shutdown(wait=False)
-        if kind is None:
-            self._pipeline.raise_error()
+        self._tell_end(kind)
 
     @property
     def frames_held(self) -> int:

@@ -22,7 +22,7 @@ from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.unet import start_simple
 from reference.diffusion.windows import WindowConfig, live, parity
-from reference.training import Losses, Run, fit
+from reference.training import Losses, Run, begin_with, fit
 
 __all__ = ["PRESETS", "Batch", "DiffusionTraining", "draw", "losses", "train", "validate"]
 
@@ -201,9 +201,7 @@ def train(
     notes: dict[str, Any] = {} if ablation is None else {"ablation": ablation}
     if start is not None:
         earlier, about = open_checkpoint(start)
-        if earlier.config != model_config:
-            raise ValueError(f"{start}: is of another model configuration; choose another")
-        model.load_state_dict(earlier.state_dict())
+        begin_with(model, earlier, start)
         notes["started_from"] = about
     half = config.half and computes_half(torch.device(device))
     identity = {"model_config": plain(asdict(model_config)), "train": plain(asdict(config))}

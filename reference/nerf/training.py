@@ -21,7 +21,7 @@ from reference.nerf.checkpoint import mesh_of, open_checkpoint
 from reference.nerf.config import to_dict
 from reference.nerf.render import encode_photo, render_view
 from reference.nerf.volume import composite
-from reference.training import Losses, Run, fit
+from reference.training import Losses, Run, begin_with, fit
 
 __all__ = ["losses", "train", "validate"]
 
@@ -113,13 +113,12 @@ def train(
     validation = None
     if any(data.glob("val-*.npz")) and validate_every > 0:
         validation = Shards(data, split="val", limit=VALIDATION_PEOPLE)
-    model = HumanNerf(field, mesh_of(body)).to(place)
+    mesh = mesh_of(body)
+    model = HumanNerf(field, mesh).to(place)
     notes: dict[str, Any] = {"camera_ranges": camera_ranges(people, body)}
     if start is not None:
-        earlier, about = open_checkpoint(start, mesh_of(body))
-        if earlier.config != field:
-            raise ValueError(f"{start}: is of another model configuration; choose another")
-        model.load_state_dict(earlier.state_dict())
+        earlier, about = open_checkpoint(start, mesh)
+        begin_with(model, earlier, start)
         notes["started_from"] = about
     run = Run(model, config, {"field": to_dict(field), "train": to_dict(config)}, notes=notes)
 

@@ -137,7 +137,7 @@ def test_what_was_measured_is_remembered(
     other = open_engine(threads=2, denoiser=step, store=store).report
     assert other.notes[0].startswith("measured,")
     assert (other.actual, other.precision) == ("openvino", "fp32")
-    monkeypatch.setattr(rivals, "_processors", lambda: 99)
+    monkeypatch.setattr(rivals, "available_cpus", lambda: 99)
     assert (
         open_engine(threads=2, denoiser=step, store=store).report.notes[0].startswith("measured,")
     )
