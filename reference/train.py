@@ -66,6 +66,7 @@ def _unet(arguments: argparse.Namespace) -> None:
         data=arguments.data,
         out=arguments.out,
         device=arguments.device,
+        autoencoder=arguments.autoencoder,
         start=arguments.start,
         ablation=arguments.ablation,
     )
@@ -118,6 +119,12 @@ def main(argv: list[str] | None = None) -> int:
         "--ablation",
         choices=ABLATIONS,
         help="what to leave out, on the budget that all of them share, the full model's included",
+    )
+    unet.add_argument(
+        "--autoencoder",
+        type=Path,
+        default=Path("reference/checkpoints/autoencoder-mini.pt"),
+        help="checkpoint that encoded the clips: errors count as they are in the picture",
     )
     unet.set_defaults(run=_unet)
     student = stages.add_parser("student", help="stage 2 in 4, 2 and 1 steps and one branch")

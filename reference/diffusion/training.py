@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
 from reference.diffusion.batches import Batch, ClipTraining, collate, draw
@@ -20,6 +21,7 @@ from reference.diffusion.clips import KINDS, TASKS, Clips
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
+from reference.diffusion.picture_error import picture_error, picture_stencil
 from reference.diffusion.unet import start_simple
 from reference.diffusion.windows import WindowConfig, live, parity
 from reference.training import Losses, Run, begin_with, fit
@@ -46,6 +48,8 @@ class DiffusionTraining(ClipTraining):
     opening_batch : windows of single frames per step.
     live_share : share of the steps on windows whose windows are live.
     tasks, kinds : what clips are trained on; all but for ablations.
+    picture_share : of the loss, what errors are in the picture; the rest is what they are as
+        latents, which keeps fine detail in sight.
     """
 
     steps: int = 7_000
@@ -56,12 +60,13 @@ class DiffusionTraining(ClipTraining):
     live_share: float = 0.6
     tasks: tuple[str, ...] = TASKS
     kinds: tuple[str, ...] = KINDS
+    picture_share: float = 0.0
 
 
 PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
     "mini": (
         MODELS["mini"],
-        DiffusionTraining(windows=WindowConfig(live_sigmas=LIVE_SIGMAS)),
+        DiffusionTraining(windows=WindowConfig(live_sigmas=LIVE_SIGMAS), picture_share=0.8),
     ),
     "mini-256": (
         MODELS["mini-256"],
@@ -70,6 +75,7 @@ PRESETS: dict[str, tuple[DiffusionConfig, DiffusionTraining]] = {
             opening_batch=24,
             live_batch=4,
             crops=(16, 16, 24, 32),
+            picture_share=0.8,
         ),
     ),
     "tiny": (
@@ -104,14 +110,27 @@ def predict(model: Denoiser, batch: Batch, *, sigma: Tensor | None = None) -> Te
     )
 
 
-def losses(model: Denoiser, batch: Batch, *, half: bool = False) -> tuple[Tensor, dict[str, float]]:
-    """Weighted squared error of v, which is EDM's weighted error of x0."""
+def losses(
+    model: Denoiser,
+    batch: Batch,
+    *,
+    half: bool = False,
+    stencil: Tensor | None = None,
+    picture_share: float = 1.0,
+) -> tuple[Tensor, dict[str, float]]:
+    """Weighted squared error of v, which is EDM's weighted error of x0.
+
+    With a `stencil` a share of it is what errors are in the picture, see `picture_error`.
+    """
     with torch.autocast(batch.x0.device.type, torch.bfloat16, enabled=half):
         if batch.own.any():
             batch = with_own_context(model, batch)
         found = predict(model, batch)
     error = found - edm.velocity(batch.x0, batch.noise, batch.sigma)
     loss = (error**2 * batch.weight[:, :, None]).mean()
+    if stencil is not None:
+        shown = picture_error(error, batch.weight, stencil)
+        loss = torch.lerp(loss, shown, picture_share)
     return loss, {"loss": loss.item()}
 
 
@@ -127,12 +146,15 @@ def with_own_context(model: Denoiser, batch: Batch) -> Batch:
 
 
 @torch.no_grad()
-def validate(model: Denoiser, clips: Clips, config: DiffusionTraining) -> dict[str, float]:
+def validate(
+    model: Denoiser, clips: Clips, config: DiffusionTraining, stencil: Tensor | None = None
+) -> dict[str, float]:
     """Person-weighted error of the latents on fixed windows, in dB below 1.
 
     ``first_db`` is parity's first step, from pure noise: what the conditions alone tell.
     ``blind_db`` is ``live_db`` with the field's render black: how much the model relies on it.
-    ``field_db`` and ``field_first_db`` are the errors of the field's own latents.
+    ``field_db`` and ``field_first_db`` are the errors of the field's own latents. With a `stencil`
+    ``shown_db`` and ``field_shown_db`` are what errors of live windows are in the picture.
     """
     device = next(model.parameters()).device
     never = replace(config, drop_reference=0.0, drop_nerf=0.0, own_context=0.0)
@@ -154,10 +176,16 @@ def validate(model: Denoiser, clips: Clips, config: DiffusionTraining) -> dict[s
             x = batch.x0 + edm.per_frame(batch.sigma, batch.x0) * batch.noise
             found = model.latents(edm.x0_from_velocity(x, v, batch.sigma), batch.nerf)
             truth = model.latents(batch.x0, batch.nerf)
-            weight = (batch.weight / batch.weight.mean())[:, :, None]
-            squared[name] += float(((found - truth) ** 2 * weight).mean())
+            weight = batch.weight / batch.weight.mean()
+            errors = {name: found - truth}
             if yardstick := {"live": "field", "first": "field_first"}.get(name):
-                squared[yardstick] += float(((batch.nerf - truth) ** 2 * weight).mean())
+                errors[yardstick] = batch.nerf - truth
+            for key, error in errors.items():
+                squared[key] += float((error**2 * weight[:, :, None]).mean())
+            if stencil is not None and name == "live":
+                for key, error in zip(("shown", "field_shown"), errors.values(), strict=True):
+                    in_picture = float(picture_error(error, weight, stencil))
+                    squared[key] = squared.get(key, 0.0) + in_picture
     return {
         f"{name}_db": -10 * float(np.log10(total / VALIDATION_WINDOWS))
         for name, total in squared.items()
@@ -171,6 +199,7 @@ def train(
     data: Path,
     out: Path,
     device: str = "cpu",
+    autoencoder: Path | None = None,
     start: Path | None = None,
     stop_at: int | None = None,
     validate_every: int = 500,
@@ -180,9 +209,10 @@ def train(
     """Train to the end of the schedule, continuing what `out` holds.
 
     A resumed run equals an uninterrupted one on the same device. A new one begins with the
-    averaged weights of the checkpoint `start`, if one is given. `ablation` is the name that the
-    checkpoint keeps of a configuration of `ablations`. Validation sees clips of every task and
-    kind, whatever is trained on.
+    averaged weights of the checkpoint `start`, if one is given. `autoencoder` is the checkpoint
+    that encoded the clips, needed for errors that count as in the picture. `ablation` is the name
+    that the checkpoint keeps of a configuration of `ablations`. Validation sees clips of every
+    task and kind, whatever is trained on.
     """
     clips = Clips(data, split="train", length=config.played, tasks=config.tasks, kinds=config.kinds)
     everything = set(config.tasks) == set(TASKS) and set(config.kinds) == set(KINDS)
@@ -195,6 +225,14 @@ def train(
     held_out = None
     if any(data.glob("val-*.npz")) and validate_every:
         held_out = Clips(data, split="val", limit=VALIDATION_CLIPS, length=config.played)
+    stencil = None
+    if config.picture_share > 0:
+        if autoencoder is None:
+            raise ValueError(
+                f"picture_share is {config.picture_share}: name the checkpoint of the autoencoder "
+                "that encoded the clips, or set it to 0"
+            )
+        stencil = picture_stencil(open_autoencoder(autoencoder), clips).to(device)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
     start_simple(model.unet)
@@ -210,14 +248,15 @@ def train(
         make = partial(draw, clips, model_config, config)
         for made in prepared(make, range(start, stop), workers=feeders(torch.device(device))):
             batch: Batch = moved(made, torch.device(device))
-            yield [partial(losses, batch=part, half=half) for part in batch.split(config.workers)]
+            how = {"half": half, "stencil": stencil, "picture_share": config.picture_share}
+            yield [partial(losses, batch=part, **how) for part in batch.split(config.workers)]
 
     return fit(
         Run(model, config, identity, notes=notes),
         batches,
         out=out,
         stop_at=stop_at,
-        validate=(lambda m: validate(m, held_out, config)) if held_out else None,
+        validate=(lambda m: validate(m, held_out, config, stencil)) if held_out else None,
         validate_every=validate_every,
         checkpoint_s=checkpoint_s,
     )
