@@ -11,8 +11,6 @@ __all__ = [
     "ImageEncoderConfig",
     "UNetConfig",
     "context_gain",
-    "picture_detail",
-    "picture_gain",
 ]
 
 
@@ -135,24 +133,6 @@ def context_gain(config: DiffusionConfig) -> float:
     gain of 1 lost 5.7 dB, as errors fed themselves; a half lost nothing over 200.
     """
     return 1.0 if config.residual_std is None else 0.5
-
-
-def picture_gain(config: DiffusionConfig) -> float:
-    """What generated latents are multiplied by where they become a picture.
-
-    A mean of latents is not the latents of a mean: drawn in full, what stage 2 tells beyond the
-    field costs SSIM and sharpness; seven tenths bring as much PSNR and cost neither.
-    """
-    return 1.0 if config.residual_std is None else 0.7
-
-
-def picture_detail(config: DiffusionConfig) -> float:
-    """How much of the finest detail is drawn once more.
-
-    The field and a mean of guesses are both blurred. Three tenths bring the spectrum nearer to the
-    truth's than the field's is, for 0.1 dB.
-    """
-    return 0.0 if config.residual_std is None else 0.3
 
 
 PRESETS: dict[str, DiffusionConfig] = {

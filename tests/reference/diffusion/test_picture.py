@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 from torch import Tensor
 
 from reference.autoencoder import Autoencoder, AutoencoderConfig
 from reference.diffusion import PRESETS
-from reference.diffusion.config import picture_detail, picture_gain
-from reference.diffusion.picture import PictureDecoder
+from reference.diffusion.picture import DETAIL, LARGEST, SMALLEST, PictureDecoder, drawn_share
 
 SIDE = 16
 TINY = AutoencoderConfig(
@@ -35,7 +34,7 @@ def sharpened(picture: Tensor) -> Tensor:
     """By SciPy's blur; black beyond the edges."""
     light = picture.double().numpy() + 1
     blurred = gaussian_filter(light, (0, 0, 0.6, 0.6), mode="constant", radius=(0, 0, 1, 1))
-    shown = light + picture_detail(CENTRED) * (light - blurred) - 1
+    shown = light + DETAIL * (light - blurred) - 1
     return torch.from_numpy(np.clip(shown, -1, 1)).float()
 
 
@@ -59,10 +58,25 @@ def test_what_is_generated_is_added_as_the_autoencoder_shows_it(
     autoencoder: Autoencoder, render: Tensor
 ) -> None:
     base, other = autoencoder.encode(render), autoencoder.encode(render.flip(3))
-    generated = (other - base) / (0.25 * picture_gain(CENTRED))
-    found = PictureDecoder(autoencoder, CENTRED)(generated, base, render)
-    expected = render + autoencoder.decode(other) - autoencoder.decode(base)
+    found = PictureDecoder(autoencoder, CENTRED)((other - base) / 0.25, base, render)
+    change = (autoencoder.decode(other) - autoencoder.decode(base)).double().numpy()
+    power = (change**2).mean(1, keepdims=True)
+    power = uniform_filter(power, (0, 0, 17, 17), mode="constant")
+    share = 0.45 + 0.6 * power / (power + 0.16**2)
+    expected = render + torch.from_numpy(share * change).float()
     torch.testing.assert_close(found, sharpened(expected), rtol=0, atol=1e-4)
+
+
+def test_small_changes_are_drawn_less() -> None:
+    shares = []
+    for size in (0.0, 1e-3, 0.05, 0.16, 0.5, 2.0):
+        change = size * torch.tensor([1.0, -1.0]).repeat(3, 64, 32)[None]
+        shares.append(float(drawn_share(change)[0, 0, 32, 32]))
+    assert shares == sorted(shares)
+    assert shares[0] == pytest.approx(SMALLEST)
+    assert shares[1] == pytest.approx(SMALLEST, abs=1e-4)
+    assert shares[3] == pytest.approx((SMALLEST + LARGEST) / 2)
+    assert LARGEST - 0.01 < shares[-1] < LARGEST
 
 
 def test_released_latents_are_decoded_as_they_are(autoencoder: Autoencoder, render: Tensor) -> None:

@@ -87,7 +87,7 @@ def test_a_model_that_adds_nothing_shows_the_field(generator, square, monkeypatc
     for name in ("x0", "guided_x0"):
         monkeypatch.setattr(Denoiser, name, lambda self, x, *_, **__: torch.zeros_like(x))
     # The detail that is drawn once more has a test of its own.
-    monkeypatch.setattr(picture, "picture_detail", lambda _: 0.0)
+    monkeypatch.setattr(picture, "DETAIL", 0.0)
     case = square("pose", frames=6)
     # To the very end: at σ = 0.002 a trace of the noise would be left.
     changes = {"sigmas": (10.0, 1.0, 0.0)} | ({} if nerf else {"field": None})
