@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from gas_rt.errors import GasRtError, InputError
 from gas_rt.files import read_npz
-from reference.diffusion.clips import Clip, write_clips
+from reference.diffusion.clips import Clip, same_latents, write_clips
 from reference.diffusion.config import PRESETS
 from reference.diffusion.films import film_path, read_film
 from reference.diffusion.studio import Studio
@@ -37,9 +37,6 @@ __all__ = ["Plan", "build", "main"]
 PEOPLE_PER_SHARD = 32
 BODY = Path(__file__).parents[2] / "engines" / "gas-mini" / "body.npz"
 SPLITS = {"train": seeds.TRAIN, "val": seeds.VALIDATION}
-# Two processes round a latent's last bit apart where their processors differ; two autoencoders
-# differ by far more.
-SAME_LATENT = 0.02
 
 
 @dataclass(frozen=True)
@@ -158,7 +155,7 @@ def _finished(path: Path, want: Sequence[int], plan: Plan, black: NDArray[np.flo
             f"{path}: its clips hold {frames} frames, {plan.frames} were asked for; "
             "choose another --out"
         )
-    if latent.shape != black.shape or np.abs(latent - black).max() > SAME_LATENT:
+    if not same_latents(latent, black):
         raise InputError(
             f"{path}: was encoded by another autoencoder (latents {list(latent.shape)}, ours "
             f"{list(black.shape)}); choose another --out"

@@ -55,6 +55,7 @@ __all__ = [
     "encode",
     "make_clip",
     "read_clips",
+    "same_latents",
     "write_clips",
 ]
 
@@ -63,6 +64,9 @@ TASKS = ("pose", "view")  # index = the 1 of the switcher's one-hot
 KINDS = ("scan", "video")  # index = `video`
 DOWNSAMPLING = 8
 ENCODE_BATCH = 16
+# Two processes round a latent's last bit apart where their processors differ; two autoencoders
+# differ by far more.
+SAME_LATENT = 0.02
 
 U8 = NDArray[np.uint8]
 F16 = NDArray[np.float16]
@@ -113,6 +117,11 @@ class Pictures:
 
 SCALARS = ("seed", "task", "fps", "video", "fit_noise")
 ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in SCALARS)
+
+
+def same_latents(one: F16, other: F16) -> bool:
+    """Whether two latents of one picture are of the same autoencoder."""
+    return one.shape == other.shape and bool(np.abs(one - other).max() <= SAME_LATENT)
 
 
 def write_clips(path: Path, clips: Sequence[Clip], *, black_latent: F16) -> None:

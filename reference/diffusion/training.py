@@ -17,7 +17,7 @@ from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
 from reference.diffusion.batches import Batch, ClipTraining, collate, draw
 from reference.diffusion.checkpoint import open_checkpoint
-from reference.diffusion.clips import KINDS, TASKS, Clips
+from reference.diffusion.clips import DOWNSAMPLING, KINDS, TASKS, Clips, encode, same_latents
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
@@ -235,7 +235,15 @@ def train(
                 f"picture_share is {config.picture_share}: name the checkpoint of the autoencoder "
                 "that encoded the clips, or set it to 0"
             )
-        stencil = picture_stencil(open_autoencoder(autoencoder), clips).to(device)
+        coder = open_autoencoder(autoencoder)
+        height, width = (DOWNSAMPLING * side for side in clips.black_latent.shape[1:])
+        black = encode(coder, np.zeros((1, height, width, 3), np.uint8))[0]
+        if not same_latents(black, clips.black_latent):
+            raise ValueError(
+                f"{autoencoder}: did not encode the clips of {data}, a black picture has other "
+                "latents; name the checkpoint that did"
+            )
+        stencil = picture_stencil(coder, clips).to(device)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
     start_simple(model.unet)
