@@ -52,6 +52,7 @@ __all__ = [
     "Clip",
     "Clips",
     "Pictures",
+    "black_latent",
     "encode",
     "make_clip",
     "read_clips",
@@ -117,6 +118,11 @@ class Pictures:
 
 SCALARS = ("seed", "task", "fps", "video", "fit_noise")
 ARRAYS = tuple(f.name for f in fields(Clip) if f.name not in SCALARS)
+
+
+def black_latent(autoencoder: Autoencoder, *, height: int, width: int) -> F16:
+    """[C, height/8, width/8] of a black picture; also the autoencoder's signature."""
+    return encode(autoencoder, np.zeros((1, height, width, 3), np.uint8))[0]
 
 
 def same_latents(one: F16, other: F16) -> bool:

@@ -19,7 +19,7 @@ from reference import people
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.checkpoint import open_checkpoint as open_autoencoder
 from reference.data import Geometry, Picture
-from reference.diffusion.clips import Clip, Pictures, encode, make_clip
+from reference.diffusion.clips import Clip, Pictures, black_latent, make_clip
 from reference.diffusion.films import Film, shoot_film, stride_of
 from reference.metrics import azimuth_deg
 from reference.nerf.checkpoint import mesh_of
@@ -59,8 +59,8 @@ class Studio:
         return self.stage1.config.resolution
 
     def black_latent(self) -> NDArray[np.float16]:
-        """[C, h, w]; also the autoencoder's signature."""
-        return encode(self.autoencoder, np.zeros((1, self.size, self.size, 3), np.uint8))[0]
+        """[C, h, w], as `clips.black_latent`."""
+        return black_latent(self.autoencoder, height=self.size, width=self.size)
 
     def film(self, seed: int, *, frames: int, mixture: Mixture = STAGE2) -> people.Clip:
         """The pictures of the seed's clip, as `people` draws them, and what is known of them."""

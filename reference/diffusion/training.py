@@ -17,7 +17,14 @@ from reference.devices import computes_half, feeders, moved, prepared
 from reference.diffusion import edm
 from reference.diffusion.batches import Batch, ClipTraining, collate, draw
 from reference.diffusion.checkpoint import open_checkpoint
-from reference.diffusion.clips import DOWNSAMPLING, KINDS, TASKS, Clips, encode, same_latents
+from reference.diffusion.clips import (
+    DOWNSAMPLING,
+    KINDS,
+    TASKS,
+    Clips,
+    black_latent,
+    same_latents,
+)
 from reference.diffusion.config import PRESETS as MODELS
 from reference.diffusion.config import DiffusionConfig
 from reference.diffusion.denoiser import Denoiser
@@ -169,7 +176,8 @@ def validate(
         "live": (live, never),
         "blind": (live, replace(never, drop_nerf=1.0)),
     }
-    squared = dict.fromkeys((*cases, "field", "field_first"), 0.0)
+    shown = () if stencil is None else ("shown", "field_shown")
+    squared = dict.fromkeys((*cases, "field", "field_first", *shown), 0.0)
     for index in range(VALIDATION_WINDOWS):
         for name, (kind, case) in cases.items():
             rng = np.random.default_rng((VALIDATION_SEED, index))
@@ -180,15 +188,13 @@ def validate(
             found = model.latents(edm.x0_from_velocity(x, v, batch.sigma), batch.nerf)
             truth = model.latents(batch.x0, batch.nerf)
             weight = batch.weight / batch.weight.mean()
-            errors = {name: found - truth}
+            error, field_error = found - truth, batch.nerf - truth
+            squared[name] += float((error**2 * weight[:, :, None]).mean())
             if yardstick := {"live": "field", "first": "field_first"}.get(name):
-                errors[yardstick] = batch.nerf - truth
-            for key, error in errors.items():
-                squared[key] += float((error**2 * weight[:, :, None]).mean())
+                squared[yardstick] += float((field_error**2 * weight[:, :, None]).mean())
             if stencil is not None and name == "live":
-                for key, error in zip(("shown", "field_shown"), errors.values(), strict=True):
-                    in_picture = float(picture_error(error, weight, stencil))
-                    squared[key] = squared.get(key, 0.0) + in_picture
+                squared["shown"] += float(picture_error(error, weight, stencil))
+                squared["field_shown"] += float(picture_error(field_error, weight, stencil))
     return {
         f"{name}_db": -10 * float(np.log10(total / VALIDATION_WINDOWS))
         for name, total in squared.items()
@@ -235,15 +241,7 @@ def train(
                 f"picture_share is {config.picture_share}: name the checkpoint of the autoencoder "
                 "that encoded the clips, or set it to 0"
             )
-        coder = open_autoencoder(autoencoder)
-        height, width = (DOWNSAMPLING * side for side in clips.black_latent.shape[1:])
-        black = encode(coder, np.zeros((1, height, width, 3), np.uint8))[0]
-        if not same_latents(black, clips.black_latent):
-            raise ValueError(
-                f"{autoencoder}: did not encode the clips of {data}, a black picture has other "
-                "latents; name the checkpoint that did"
-            )
-        stencil = picture_stencil(coder, clips).to(device)
+        stencil = stencil_of(autoencoder, clips, folder=data).to(device)
     torch.manual_seed(config.seed)
     model = Denoiser(model_config).to(device)
     start_simple(model.unet)
@@ -271,6 +269,19 @@ def train(
         validate_every=validate_every,
         checkpoint_s=checkpoint_s,
     )
+
+
+def stencil_of(checkpoint: Path, clips: Clips, *, folder: Path) -> Tensor:
+    """The `picture_stencil` of the autoencoder that encoded the clips; raises if it is another."""
+    autoencoder = open_autoencoder(checkpoint)
+    height, width = (DOWNSAMPLING * side for side in clips.black_latent.shape[1:])
+    black = black_latent(autoencoder, height=height, width=width)
+    if not same_latents(black, clips.black_latent):
+        raise ValueError(
+            f"{checkpoint}: did not encode the clips of {folder}, a black picture has other "
+            "latents; name the checkpoint that did"
+        )
+    return picture_stencil(autoencoder, clips)
 
 
 def check_clips(

@@ -188,8 +188,8 @@ class Making:
 
         def go(config: Any, out: Path, stop_at: int | None) -> Run:
             places = {"data": self.out / "clips", "out": out, "stop_at": stop_at}
-            places["autoencoder"] = self.trained("autoencoder")
-            return train(self.recipe.model, config, **places, **self._how(stop_at))
+            coder, how = self.trained("autoencoder"), self._how(stop_at)
+            return train(self.recipe.model, config, autoencoder=coder, **places, **how)
 
         self._train("unet", self.recipe.unet, go)
 

@@ -63,10 +63,14 @@ def toy_clip(seed: int, task: str) -> Clip:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two training shards and one for validation."""
+    """As of an autoencoder whose black is 0."""
     folder = tmp_path_factory.mktemp("clips")
-    black = np.zeros((CHANNELS, SIDE, SIDE), np.float16)
+    write_toys(folder, black=np.zeros((CHANNELS, SIDE, SIDE), np.float16))
+    return folder
+
+
+def write_toys(folder: Path, *, black: np.ndarray) -> None:
+    """Two training shards and one for validation."""
     for name, seeds in (("train-00000", (0, 1)), ("train-00001", (2, 3)), ("val-00000", (9,))):
         clips = [toy_clip(s, "view" if s % 2 else "pose") for s in seeds]
         write_clips(folder / f"{name}.npz", clips, black_latent=black)
-    return folder

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.training import PRESETS as AUTOENCODERS
 from reference.diffusion.batches import draw
-from reference.diffusion.clips import Clips, encode, write_clips
+from reference.diffusion.clips import Clips, black_latent
 from reference.diffusion.denoiser import Denoiser
 from reference.diffusion.picture_error import REACH, picture_error, picture_stencil
 from reference.diffusion.training import PRESETS, losses, train
-from tests.reference.diffusion.conftest import SIDE, toy_clip
+from tests.reference.diffusion.conftest import SIDE, write_toys
 
 MODEL, CONFIG = PRESETS["tiny"]
 
@@ -105,10 +105,7 @@ def test_training_measures_in_the_picture(shards: Path, tmp_path: Path) -> None:
         train(MODEL, config, data=shards, autoencoder=coder, out=tmp_path / "run")
     clips = tmp_path / "clips"
     clips.mkdir()
-    black = encode(model, np.zeros((1, 8 * SIDE, 8 * SIDE, 3), np.uint8))[0]
-    for name, seeds in (("train-00000", range(4)), ("val-00000", range(9, 10))):
-        made = [toy_clip(seed, ("pose", "view")[seed % 2]) for seed in seeds]
-        write_clips(clips / f"{name}.npz", made, black_latent=black)
+    write_toys(clips, black=black_latent(model, height=8 * SIDE, width=8 * SIDE))
     options = {"data": clips, "autoencoder": coder}
     whole = train(MODEL, config, out=tmp_path / "whole", validate_every=4, **options)
     train(MODEL, config, out=tmp_path / "cut", stop_at=2, validate_every=0, **options)
