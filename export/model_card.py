@@ -135,11 +135,12 @@ def _limits(config: Mapping[str, Any]) -> str:
             "",
             _paragraph(
                 "The field shows only what lies within "
-                f"{config['shell_radius_m'] * 100:g} cm of the fitted body. What the picture does "
-                "not show is invented. The body fit and the mask are taken as given: errors in "
-                "them show. It knows the project's synthetic people, their clothes, motions and "
-                f"light, and no others; faces and hands are as small as {config['resolution']} "
-                "pixels make them."
+                f"{config['shell_radius_m'] * 100:g} cm of the fitted body, up to "
+                f"{config['shell_radius_max_m'] * 100:g} cm where the picture shows "
+                "clothes that stand off as far. What the picture does not show is invented. The "
+                "body fit and the mask are taken as given: errors in them show. It knows the "
+                "project's synthetic people, their clothes, motions and light, and no others; "
+                f"faces and hands are as small as {config['resolution']} pixels make them."
             ),
             "",
         ]

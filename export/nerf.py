@@ -89,13 +89,14 @@ def _encoder_inputs(nerf: HumanNerf, side: int, generator: torch.Generator) -> I
 def _field_inputs(
     nerf: HumanNerf, features: Inputs, points: int, generator: torch.Generator
 ) -> Inputs:
-    """Random points of the shell, with the features of a photo."""
-    radius = nerf.config.shell_radius_m
+    """Random points, one in four of the widest shell, with the features of a photo."""
+    wide = torch.rand(points, 1, generator=generator) < 0.25
+    reach = torch.where(wide, nerf.config.shell_radius_max_m, nerf.config.shell_radius_m)
     vertex_id = torch.randint(len(nerf.place), (points,), generator=generator, dtype=torch.int32)
     anchor = nerf.field.table[vertex_id.long(), :3]
     direction = torch.randn(points, 3, generator=generator)
     return {
-        "x_can": anchor + radius * (torch.rand(points, 3, generator=generator) - 0.5),
+        "x_can": anchor + reach * (torch.rand(points, 3, generator=generator) - 0.5),
         "d_can": direction / direction.norm(dim=1, keepdim=True),
         "uv": torch.rand(points, 2, generator=generator) * 2.2 - 1.1,
         "vertex_id": vertex_id,
@@ -119,6 +120,7 @@ def nerf_config(
     return {
         "resolution": side,
         "shell_radius_m": config.shell_radius_m,
+        "shell_radius_max_m": config.shell_radius_max_m,
         "canonical_box_m": {
             "lo": [round(float(v), 4) for v in vertices.min(0) - reach],
             "hi": [round(float(v), 4) for v in vertices.max(0) + reach],

@@ -23,12 +23,13 @@ from gas_rt.errors import FileError, GasRtError, InputError
 from gas_rt.field.teacher import FEATURES
 from gas_rt.files import atomic_write
 from gas_rt.kernels import HashField, HashGridConfig, Occupancy
+from gas_rt.kernels.shell import MAX_RADIUS_M
 from gas_rt.tensor_file import TensorHeader, read_tensor_header, read_tensors
 
 __all__ = ["Avatar", "BundleMark"]
 
 METADATA_KEY = "gas_rt_avatar"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 WHAT = "a gas-rt avatar"
 SIDE_MAX = 2048
 TENSORS = {
@@ -44,6 +45,7 @@ TENSORS = {
     "camera.intrinsics": "F32",
     "camera.rotation": "F32",
     "camera.translation": "F32",
+    "shell.radius_m": "F32",
     "reference.rgb": "U8",
     "reference.mask": "U8",
     **{f"teacher.{name}": "F16" for name in FEATURES},
@@ -86,6 +88,7 @@ class Avatar:
     bundle : what it was enrolled with, and can be shown with.
     betas : [10] shape.
     pose, camera : of the photo, on the model's pixel grid.
+    radius_m : of the person's shell: only points this close to a vertex of the body have density.
     rgb, mask : [S, S, 3] premultiplied and [S, S], the photo on that grid.
     field : the baked field; occupancy : which of its cells hold anything.
     features : the encoder's outputs, from which the exact field can be evaluated.
@@ -97,6 +100,7 @@ class Avatar:
     betas: F32
     pose: Pose
     camera: Camera
+    radius_m: float
     rgb: U8
     mask: U8
     field: HashField
@@ -151,6 +155,13 @@ class Avatar:
     def check_bundle(self, bundle: Bundle) -> None:
         """Raise unless `bundle` is the one the avatar was enrolled with, and its sizes fit it."""
         check_mark(self.bundle, bundle, source="avatar")
+        config = bundle.config
+        if not config.shell_radius_m <= self.radius_m <= config.shell_radius_max_m:
+            raise FileError(
+                f"avatar: damaged: its shell is {self.radius_m:g} m wide, bundle {bundle.label} "
+                f"makes {config.shell_radius_m:g} to {config.shell_radius_max_m:g}; enroll the "
+                "photo again"
+            )
         features = {f"teacher.{name}": array.shape for name, array in self.features.items()}
         _check_features(features, bundle, source="avatar")
         photo = {"reference.latent": self.latent, "reference.embedding": self.embedding}
@@ -167,6 +178,7 @@ class Avatar:
             "camera.intrinsics": self.camera.intrinsics,
             "camera.rotation": self.camera.rotation,
             "camera.translation": self.camera.translation,
+            "shell.radius_m": np.array([self.radius_m], np.float32),
             "reference.rgb": self.rgb,
             "reference.mask": self.mask,
             **{f"teacher.{name}": self.features[name].astype(np.float16) for name in FEATURES},
@@ -197,6 +209,7 @@ class Avatar:
                 side,
                 side,
             ),
+            radius_m=_radius_m(arrays["shell.radius_m"]),
             rgb=rgb,
             mask=checked(
                 arrays["reference.mask"], "reference.mask", shape=(side, side), dtype=np.uint8
@@ -207,6 +220,16 @@ class Avatar:
             latent=_optional(arrays, "reference.latent", ndim=3),
             embedding=_optional(arrays, "reference.embedding", ndim=1),
         )
+
+
+def _radius_m(stored: NDArray[Any]) -> float:
+    # As enrolment had it, which no float32 is.
+    value = round(float(checked(stored, "shell.radius_m", shape=(1,))[0]), 6)
+    if not 0 < value <= MAX_RADIUS_M:
+        raise InputError(
+            f"shell.radius_m: expected a length in (0, {MAX_RADIUS_M}] metres, got {value!r}"
+        )
+    return value
 
 
 def _optional(arrays: dict[str, NDArray[Any]], name: str, *, ndim: int) -> F32 | None:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from gas_rt.avatar import Avatar, BundleMark
 from gas_rt.body import BodyFit, BodyModel
+from gas_rt.body.person_shell import Anchors, ShellRange, person_radius_m
 from gas_rt.body.photo import inverse_affine, vertex_inputs
 from gas_rt.core import F32, Camera, Pose, checked
 from gas_rt.engine import Bundle, BundleConfig, Engine, Graph
-from gas_rt.errors import BundleError
+from gas_rt.errors import BundleError, GasRtWarning
 from gas_rt.field.bake import BakeConfig, CanonicalBody, bake
-from gas_rt.field.teacher import FEATURES, PhotoGeometry, Teacher, anchors
+from gas_rt.field.teacher import FEATURES, PhotoGeometry, Teacher
 from gas_rt.kernels import PosedShell
 from gas_rt.photo import ModelPhoto, PictureLike, fit_to_model, read_photo
 
@@ -40,7 +42,7 @@ class ModelParts:
             )
         self._graphs: dict[str, Graph] = {}
         self._warm: set[str] = set()
-        self._anchors: PosedShell | None = None
+        self._anchors: Anchors | None = None
         self._making = threading.Lock()
 
     def graph(self, name: str) -> Graph:
@@ -65,18 +67,16 @@ class ModelParts:
         with self._making:
             self._graphs.clear()
             self._warm.clear()
+            self._anchors = None
         self.engine.close()
 
-    def anchors(self) -> PosedShell:
-        """What tells the nearest canonical vertex of a point."""
+    def anchors(self, radius_m: float) -> PosedShell:
+        """What tells the nearest canonical vertex of a sample of a shell of this radius."""
         with self._making:
             if self._anchors is None:
-                self._anchors = anchors(
-                    self.body.canonical().vertices,
-                    radius_m=self.bundle.config.shell_radius_m,
-                    threads=self.threads,
-                )
-            return self._anchors
+                self._anchors = Anchors(self.body.canonical().vertices, threads=self.threads)
+            anchors = self._anchors
+        return anchors.around(radius_m)
 
     def canonical_body(self) -> CanonicalBody:
         """The body that fields are baked around."""
@@ -107,15 +107,19 @@ def enroll(
     if photo.mask_source != "given":
         log.info("enroll: no mask was given; it is taken from the photo's %s", photo.mask_source)
     fitted = fit_to_model(photo, body_fit.camera, side_px=bundle.photo_side_px)
+    radius_m = _radius_m(parts, fitted, body_fit)
     tell(0.02, "encoding the photo")
     features = _encode(parts, fitted, body_fit.betas, body_fit.pose)
     latent, embedding = _encode_reference(parts, fitted)
+    wider = radius_m - bundle.shell_radius_m
     field = bake(
-        teacher_for(parts, features, body_fit.betas, body_fit.pose, fitted.camera),
+        teacher_for(
+            parts, features, body_fit.betas, body_fit.pose, fitted.camera, radius_m=radius_m
+        ),
         parts.canonical_body(),
-        anchor_shell=parts.anchors(),
-        box=(bundle.box_lo, bundle.box_hi),
-        radius_m=bundle.shell_radius_m,
+        anchor_shell=parts.anchors(radius_m),
+        box=(bundle.box_lo - wider, bundle.box_hi + wider),
+        radius_m=radius_m,
         config=config,
         threads=parts.threads,
         progress=lambda share, doing: tell(0.05 + 0.95 * share, doing),
@@ -126,6 +130,7 @@ def enroll(
         betas=body_fit.betas,
         pose=body_fit.pose,
         camera=fitted.camera,
+        radius_m=radius_m,
         rgb=fitted.rgb,
         mask=fitted.mask,
         field=field.field,
@@ -137,15 +142,24 @@ def enroll(
 
 
 def teacher_for(
-    parts: ModelParts, features: Mapping[str, F32], betas: F32, pose: Pose, camera: Camera
+    parts: ModelParts,
+    features: Mapping[str, F32],
+    betas: F32,
+    pose: Pose,
+    camera: Camera,
+    *,
+    radius_m: float,
 ) -> Teacher:
-    """The exact field of a person whose photo was taken by `camera` in `pose`."""
+    """The exact field of a person whose photo was taken by `camera` in `pose`.
+
+    `radius_m` is that of the person's shell.
+    """
     posed = parts.body.pose(betas, pose)
     return Teacher(
         parts.graph("nerf_field").run,
         features,
         photo=PhotoGeometry(inverse_affine(parts.body.inverse_maps(posed)), camera),
-        anchor_shell=parts.anchors(),
+        anchor_shell=parts.anchors(radius_m),
         points=parts.bundle.config.field_points,
     )
 
@@ -163,6 +177,29 @@ def _encode(parts: ModelParts, photo: ModelPhoto, betas: F32, pose: Pose) -> dic
         {"image": photo.tensor, "vertex_uv": uv, "vertex_visible": visible}
     )
     return {name: out[name].astype(np.float16).astype(np.float32) for name in FEATURES}
+
+
+def _radius_m(parts: ModelParts, photo: ModelPhoto, fit: BodyFit) -> float:
+    """The radius of the person's shell."""
+    config = parts.bundle.config
+    posed = parts.body.pose(fit.betas, fit.pose)
+    radius_m = person_radius_m(
+        photo.mask,
+        posed.vertices,
+        parts.body.inverse_maps(posed),
+        photo.camera,
+        limits=ShellRange(config.shell_radius_m, config.shell_radius_max_m),
+        threads=parts.threads,
+    )
+    if radius_m == config.shell_radius_max_m > config.shell_radius_m:
+        warnings.warn(
+            "enroll: the mask reaches farther from the fitted body than clothes do: what is more "
+            f"than {radius_m:g} m off is cut off, and drawing takes longer than other people's; "
+            "check that mask and fit are of this photo",
+            GasRtWarning,
+            stacklevel=3,
+        )
+    return radius_m
 
 
 def _encode_reference(parts: ModelParts, photo: ModelPhoto) -> tuple[F32 | None, F32 | None]:

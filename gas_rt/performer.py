@@ -34,7 +34,7 @@ class Performer:
         self._config = parts.bundle.config
         self._threads = parts.threads
         self.avatar = avatar
-        self.rig = Rig(parts.body, avatar.betas, radius_m=self._config.shell_radius_m)
+        self.rig = Rig(parts.body, avatar.betas, radius_m=avatar.radius_m)
         self.mode = check_mode(mode)
         if half_field and mode == "exact":
             raise InputError(
@@ -64,7 +64,14 @@ class Performer:
     def _renderer(self, parts: ModelParts) -> Callable[[PosedShell, Camera], tuple[F32, F32]]:
         avatar, samples = self.avatar, self._config.march_samples
         if self.mode == "exact":
-            teacher = teacher_for(parts, avatar.features, avatar.betas, avatar.pose, avatar.camera)
+            teacher = teacher_for(
+                parts,
+                avatar.features,
+                avatar.betas,
+                avatar.pose,
+                avatar.camera,
+                radius_m=avatar.radius_m,
+            )
             return partial(render_exact, teacher, samples=samples, threads=parts.threads)
         return partial(
             render_baked,

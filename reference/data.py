@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from gas_rt.body import BodyModel
+from gas_rt.body.person_shell import Anchors, ShellRange, person_radius_m
 from gas_rt.body.photo import carry_to_photo, inverse_affine, vertex_inputs
 from gas_rt.core import Camera, Pose
 from gas_rt.kernels import PosedShell, march_samples
@@ -171,6 +172,7 @@ class PhotoGeometry:
     vertex_visible: F32  # [V,1]
     maps: F32  # [V,3,4] canonical → photo pose
     camera: Camera
+    radius_m: float  # of the person's shell
 
 
 class Geometry:
@@ -180,33 +182,61 @@ class Geometry:
         self.body = body
         self.config = config
         self.threads = threads
-        canonical = body.canonical()
-        count = len(canonical.vertices)
-        still = np.tile(np.eye(3, 4, dtype=np.float32), (count, 1, 1))
-        # A sample in the posed shell lands near the canonical body, but skinning stretches: look
-        # for its canonical anchor in twice the radius.
-        self.anchors = PosedShell(
-            canonical.vertices, still, radius_m=2 * config.shell_radius_m, threads=threads
-        )
+        self.limits = ShellRange(config.shell_radius_m, config.shell_radius_max_m)
+        self.anchors = Anchors(body.canonical().vertices, threads=threads)
 
-    def photo(self, betas: F32, photo: Picture) -> PhotoGeometry:
-        """What the encoder needs of a photo."""
+    def photo(self, betas: F32, photo: Picture, *, radius_m: float | None = None) -> PhotoGeometry:
+        """What the encoder needs of a photo; `radius_m` of the person's shell, if it is known."""
         posed = self.body.pose(betas, photo.pose)
         uv, visible = vertex_inputs(
             posed.vertices, posed.normals, self.body.faces, photo.camera, threads=self.threads
         )
         image = np.concatenate([photo.rgb, photo.mask[..., None]], 2).transpose(2, 0, 1)
-        maps = inverse_affine(self.body.inverse_maps(posed))
-        return PhotoGeometry(image.astype(np.float32) / 255, uv, visible, maps, photo.camera)
+        maps = self.body.inverse_maps(posed)
+        if radius_m is None:
+            radius_m = person_radius_m(
+                photo.mask,
+                posed.vertices,
+                maps,
+                photo.camera,
+                limits=self.limits,
+                threads=self.threads,
+            )
+        return PhotoGeometry(
+            image.astype(np.float32) / 255,
+            uv,
+            visible,
+            inverse_affine(maps),
+            photo.camera,
+            radius_m,
+        )
 
-    def shell(self, betas: F32, pose: Pose) -> PosedShell:
+    def shell(self, betas: F32, pose: Pose, *, radius_m: float) -> PosedShell:
         """The samples' support around the posed body."""
         posed = self.body.pose(betas, pose)
         return PosedShell(
             posed.vertices,
             self.body.inverse_maps(posed),
-            radius_m=self.config.shell_radius_m,
+            radius_m=radius_m,
             threads=self.threads,
+        )
+
+    def points(self, x_can: F32, photo: PhotoGeometry) -> PointSet:
+        """Points [N,3] of canonical space as samples of no length, seen from the front.
+
+        Those too far from the canonical body are left out: `ray` numbers the ones that are there.
+        """
+        nearest, _ = self.anchors.around(photo.radius_m).query(x_can)
+        kept = np.flatnonzero(nearest >= 0)
+        x_can, vertex_id = x_can[kept], nearest[kept]
+        uv = carry_to_photo(x_can, vertex_id, photo.maps, photo.camera)
+        return PointSet(
+            torch.from_numpy(kept),
+            torch.zeros(len(kept)),
+            torch.from_numpy(x_can),
+            torch.tensor([0.0, 0.0, -1.0]).expand(len(kept), 3),
+            torch.from_numpy(uv),
+            torch.from_numpy(vertex_id.astype(np.int64)),
         )
 
     def samples(
@@ -222,7 +252,7 @@ class Geometry:
             shell, camera, samples=self.config.samples, pixels=pixels, threads=self.threads
         )
         x_can, anchor = packed.canonical, packed.vertex_id
-        nearest, _ = self.anchors.query(x_can)
+        nearest, _ = self.anchors.around(photo.radius_m).query(x_can)
         vertex_id = np.where(nearest >= 0, nearest, anchor)
         uv = carry_to_photo(x_can, vertex_id, photo.maps, photo.camera)
         return PointSet(
@@ -269,10 +299,14 @@ class Sampler:
     ) -> None:
         self.shards, self.geometry, self.config = shards, geometry, config
         self._photos: dict[int, PhotoGeometry] | None = {} if keep else None
+        self._radii: dict[int, float] = {}  # kept always: finding one takes as long as a raster
 
     def _photo(self, index: int, person: Person) -> PhotoGeometry:
         if self._photos is None:
-            return self.geometry.photo(person.betas, person.photo)
+            radius_m = self._radii.get(index)
+            photo = self.geometry.photo(person.betas, person.photo, radius_m=radius_m)
+            self._radii[index] = photo.radius_m
+            return photo
         if index not in self._photos:  # two threads may find the same; both are right
             self._photos[index] = self.geometry.photo(person.betas, person.photo)
         return self._photos[index]
@@ -299,7 +333,7 @@ class Sampler:
             target = person.targets[int(rng.choice(choices))]
             photo = self._photo(int(index), person)
             pixels = choose_pixels(target.mask, rng, self.config)
-            shell = self.geometry.shell(person.betas, target.pose)
+            shell = self.geometry.shell(person.betas, target.pose, radius_m=photo.radius_m)
             photos.append(photo)
             points.append(self.geometry.samples(shell, target.camera, photo, pixels=pixels))
             colours.append(_padded(target.rgb[pixels[:, 1], pixels[:, 0]], self.config.rays))

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from scipy.ndimage import binary_dilation
 
 import gas_rt
 from gas_rt import Avatar, BodyFit, Model
-from gas_rt.errors import FileError, InputError
+from gas_rt.errors import FileError, GasRtWarning, InputError
 from gas_rt.tensor_file import read_tensor_header
+from reference.data import Geometry, Picture
+from reference.nerf import PRESETS
 from tests.toy_bundle import manifest_of, rewrite
-from tests.toy_person import NO_BAKE, QUICK_BAKE, ToyPerson
+from tests.toy_person import NO_BAKE, QUICK_BAKE, RADIUS_M, ToyPerson
 
 
 @pytest.fixture
@@ -218,6 +222,9 @@ def poisoned(array: np.ndarray) -> np.ndarray:
         (change_tensor("camera.rotation", lambda a: a * 2), r"Camera\.rotation"),
         (change_tensor("reference.rgb", lambda a: a[:, :64]), "square picture"),
         (change_tensor("reference.mask", lambda a: a[:64]), r"reference\.mask"),
+        (change_tensor("shell.radius_m", lambda a: a * 0), r"shell\.radius_m: expected a length"),
+        (change_tensor("shell.radius_m", lambda a: a * 99), r"shell\.radius_m: expected a length"),
+        (change_tensor("shell.radius_m", lambda a: a[:0]), r"shell\.radius_m: expected shape"),
     ],
 )
 def test_a_damaged_avatar_is_named(
@@ -227,6 +234,48 @@ def test_a_damaged_avatar_is_named(
 ) -> None:
     with pytest.raises(FileError, match=message):
         Avatar.open(rewritten(file, change))
+
+
+def test_a_person_in_wide_clothes_has_a_wider_shell(
+    toy_model: Model, avatar: Avatar, person: ToyPerson, tmp_path: Path
+) -> None:
+    cloth = binary_dilation(person.mask, np.ones((1, 19)))
+    worn = np.where(person.mask[..., None], person.rgb, 90).astype(np.uint8) * cloth[..., None]
+    clad = toy_model.enroll(worn, person.fit, cloth, bake=NO_BAKE)
+    assert clad.radius_m > avatar.radius_m == RADIUS_M
+    wider = clad.radius_m - avatar.radius_m
+    np.testing.assert_allclose(clad.field.lo, avatar.field.lo - wider, atol=1e-6)
+    np.testing.assert_allclose(clad.field.hi, avatar.field.hi + wider, atol=1e-6)
+
+    clad.save(tmp_path / "clad.avatar")
+    opened = toy_model.open_avatar(tmp_path / "clad.avatar")
+    assert opened.radius_m == clad.radius_m
+    # The toy's field is opaque wherever there is a shell.
+    bare = toy_model.performer(avatar, mode="exact").picture(person.pose, person.camera)
+    assert bare.rgb[cloth].any(-1).mean() < 0.9
+    baked = toy_model.enroll(worn, person.fit, cloth, bake=QUICK_BAKE)
+    for mode, one in (("exact", opened), ("baked", baked), ("fast", baked)):
+        shown = toy_model.performer(one, mode=mode).picture(person.pose, person.camera)
+        assert shown.rgb[cloth].any(-1).mean() > 0.97
+
+    # Training draws its samples from the same shell.
+    field = replace(PRESETS["tiny"][0], shell_radius_m=RADIUS_M)
+    photo = Picture(worn, cloth.astype(np.uint8) * 255, person.pose, person.camera)
+    trained = Geometry(toy_model.parts.body, field).photo(person.fit.betas, photo)
+    assert trained.radius_m == clad.radius_m
+
+
+def test_a_mask_that_cannot_be_clothes_is_told(toy_model: Model, person: ToyPerson) -> None:
+    with pytest.warns(GasRtWarning, match=r"more than 0\.25 m off is cut off.*check that mask"):
+        toy_model.enroll(person.rgb, person.fit, np.ones_like(person.mask), bake=NO_BAKE)
+
+
+def test_a_shell_that_the_bundle_does_not_make(
+    toy_model: Model, avatar: Avatar, person: ToyPerson
+) -> None:
+    for radius_m in (0.05, 0.4):
+        with pytest.raises(FileError, match=rf"its shell is {radius_m} m wide, bundle toy"):
+            toy_model.session(replace(avatar, radius_m=radius_m))
 
 
 def test_teacher_features_of_another_shape(file: Path, toy_model: Model) -> None:
@@ -256,9 +305,11 @@ def test_a_bundle_without_stage_2_stores_none(avatar: Avatar, file: Path) -> Non
     assert not any("latent" in name for name in load_file(file))
 
 
-def test_files_of_the_first_format_are_refused(file: Path) -> None:
-    rewritten(file, change_metadata("format_version", 1))
-    with pytest.raises(FileError, match=r"avatar format 1, .* reads 2; enroll the photo again"):
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_of_earlier_formats_are_refused(file: Path, version: int) -> None:
+    rewritten(file, change_metadata("format_version", version))
+    expected = rf"avatar format {version}, .* reads 3; enroll the photo again"
+    with pytest.raises(FileError, match=expected):
         Avatar.open(file)
 
 

@@ -173,6 +173,7 @@ def write_bundle(
         "config": {
             "resolution": SIDE,
             "shell_radius_m": radius_m,
+            "shell_radius_max_m": max(radius_m, 0.25),
             "canonical_box_m": {"lo": box_m[0], "hi": box_m[1]},
             "march": {"samples": 48, "box_margin_m": 0.01},
             "vertex_count": vertices,

@@ -35,7 +35,14 @@ def bake(setting: Setting) -> Row:
     torch = require_torch(setting.threads)
     parts, avatar = setting.model.parts, setting.avatar
     enrol_s = setting.enrolment[1]
-    teacher = teacher_for(parts, avatar.features, avatar.betas, avatar.pose, avatar.camera)
+    teacher = teacher_for(
+        parts,
+        avatar.features,
+        avatar.betas,
+        avatar.pose,
+        avatar.camera,
+        radius_m=avatar.radius_m,
+    )
     size = setting.bake.batch
     x, d = points_of(setting, BATCHES * size)
     start = time.perf_counter()
@@ -44,7 +51,7 @@ def bake(setting: Setting) -> Row:
     batches = [
         tuple(a[k * size : (k + 1) * size] for a in (x, d, sigma, rgb)) for k in range(BATCHES)
     ]
-    box = parts.bundle.config.box_lo, parts.bundle.config.box_hi
+    box = avatar.field.lo, avatar.field.hi
     trainer = FieldTrainer(setting.bake.grid, 0, lo=box[0], hi=box[1], threads=setting.threads)
     peer = TorchTrainer(torch, trainer)
     # Of the first step alone: from there on Adam turns rounding into steps of its own.

@@ -81,7 +81,7 @@ def points_of(setting: Setting, count: int) -> tuple[Any, Any]:
     return shell_points(
         setting.model.parts.canonical_body(),
         count,
-        radius_m=setting.model.parts.bundle.config.shell_radius_m,
+        radius_m=setting.avatar.radius_m,
         config=setting.bake,
         rng=np.random.default_rng(7),
     )

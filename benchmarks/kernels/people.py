@@ -74,8 +74,7 @@ class Setting:
         """The person's shell in the photo's pose."""
         posed = self.body.pose(self.avatar.betas, self.avatar.pose, threads=threads)
         maps = self.body.inverse_maps(posed, threads=threads)
-        radius_m = self.model.parts.bundle.config.shell_radius_m
-        return PosedShell(posed.vertices, maps, radius_m=radius_m, threads=threads)
+        return PosedShell(posed.vertices, maps, radius_m=self.avatar.radius_m, threads=threads)
 
     def views(self, side_px: int, count: int) -> list[Camera]:
         """`count` cameras around the person, beginning at the photo's."""

@@ -191,7 +191,8 @@ class Teacher:
 
     def inputs(self, packed: PackedSamples) -> list[tuple[Any, ...]]:
         """Chunks of points, directions, places in the photo and vertices; made beforehand."""
-        anchored, _ = self._setting.model.parts.anchors().query(packed.canonical)
+        anchors = self._setting.model.parts.anchors(self._setting.avatar.radius_m)
+        anchored, _ = anchors.query(packed.canonical)
         ids: NDArray[np.int32] = np.where(anchored < 0, packed.vertex_id, anchored)
         uv = carry_to_photo(packed.canonical, ids, self._photo_maps, self._setting.avatar.camera)
         rows = (packed.canonical, packed.direction_canonical, uv, ids.astype(np.int64))

@@ -40,6 +40,7 @@ def run(args: argparse.Namespace) -> int:
             "command": args.command_line,
             "avatar": str(args.output),
             "bytes": size,
+            "shell_radius_m": avatar.radius_m,
             "seconds": round(seconds, 3),
             "model": model.info(),
         }

@@ -38,6 +38,7 @@ MANIFEST = "bundle.json"
 MANIFEST_BYTES_MAX = 4 << 20
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 PART = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SHELL_MOST_M = 0.25  # `gas_rt.body.person_shell.MOST_M`, which this room may not import
 DTYPES = ("float32", "float16", "int32", "int64", "uint8", "bool")
 PACKAGE = Path(__file__).resolve().parent.parent
 HOMES = (PACKAGE / "bundles", PACKAGE.parent / "engines")  # installed, checkout
@@ -64,8 +65,9 @@ class BundleConfig:
     Attributes
     ----------
     resolution : side in pixels of the pictures the model was trained on.
-    shell_radius_m : only points this close to a vertex have density.
-    box_lo, box_hi : [3] metres, the field's box in canonical space.
+    shell_radius_m, shell_radius_max_m : only points this close to a vertex have density; the
+        radius is a person's own, as wide as the photo tells within these two.
+    box_lo, box_hi : [3] metres, the field's box in canonical space for the least radius.
     march_samples, box_margin_m : the lattice of a ray.
     vertex_count : of the body.
     field_points : rows of one nerf_field call.
@@ -76,6 +78,7 @@ class BundleConfig:
 
     resolution: int
     shell_radius_m: float
+    shell_radius_max_m: float
     box_lo: F32
     box_hi: F32
     march_samples: int
@@ -284,11 +287,13 @@ def _config(config: JsonReader) -> BundleConfig:
     lo, hi = box.numbers("lo", 3), box.numbers("hi", 3)
     if not all(a < b for a, b in zip(lo, hi, strict=True)):
         raise BundleError(f"{box.where}: lo {lo} is not below hi {hi}")
+    radius_m = config.number("shell_radius_m", low=1e-3, high=SHELL_MOST_M)
     ranges = config.at("camera_ranges")
     pairs = {name: ranges.numbers(name, 2) for name in ranges.value}
     return BundleConfig(
         resolution=config.integer("resolution", high=8192),
-        shell_radius_m=config.number("shell_radius_m", low=1e-3, high=1.0),
+        shell_radius_m=radius_m,
+        shell_radius_max_m=config.number("shell_radius_max_m", low=radius_m, high=SHELL_MOST_M),
         box_lo=np.array(lo, np.float32),
         box_hi=np.array(hi, np.float32),
         march_samples=march.integer("samples", low=2, high=4096),

@@ -34,7 +34,7 @@ class BakeConfig:
     Attributes
     ----------
     grid : sizes of the hash grid; its finest cells, a centimetre wide, are as fine as the march's
-        samples, and finer ones cost 1.5 dB in collisions.
+        samples (both coarser for wide clothes), and finer ones cost 1.5 dB in collisions.
     pool : canonical points the teacher is asked about.
     batch : points per step; steps : of Adam.
     near_share : share of the points drawn close to the body, where the surface of skin and cloth

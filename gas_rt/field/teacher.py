@@ -13,15 +13,12 @@ from gas_rt.body.photo import carry_to_photo
 from gas_rt.core import F32, Camera
 from gas_rt.kernels import PosedShell
 
-__all__ = ["FEATURES", "PhotoGeometry", "Teacher", "anchors"]
+__all__ = ["FEATURES", "PhotoGeometry", "Teacher"]
 
 I32 = NDArray[np.int32]
 RunGraph = Callable[[Mapping[str, NDArray[Any]]], dict[str, NDArray[Any]]]
 
 FEATURES = ("planes", "image_features", "vertex_features")  # of one photo, by graph input
-# A sample of a posed shell lands near the canonical body, but skinning stretches: its canonical
-# anchor is looked for within twice the shell's radius. Training does the same.
-ANCHOR_RADII = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +27,6 @@ class PhotoGeometry:
 
     maps: F32
     camera: Camera
-
-
-def anchors(canonical_vertices: F32, *, radius_m: float, threads: int) -> PosedShell:
-    """What tells the nearest canonical vertex of a canonical point."""
-    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(canonical_vertices), 1, 1))
-    return PosedShell(canonical_vertices, still, radius_m=ANCHOR_RADII * radius_m, threads=threads)
 
 
 class Teacher:

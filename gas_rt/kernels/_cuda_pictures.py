@@ -43,9 +43,9 @@ SHELL_PROBLEMS = {
 
 
 def shell_buffers(
-    *, blocks: int = 4096, numbered: int = 2048, groups: int = 1 << 18
+    *, blocks: int = 8192, numbered: int = 4096, groups: int = 1 << 19
 ) -> dict[str, tuple[tuple[int, ...], Any]]:
-    """Shape and dtype of the arrays that `build_shell` writes; 35 MB by default.
+    """Shape and dtype of the arrays that `build_shell` writes; 70 MB by default.
 
     Parameters
     ----------

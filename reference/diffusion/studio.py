@@ -25,7 +25,7 @@ from reference.metrics import azimuth_deg
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.checkpoint import open_checkpoint as open_stage1
 from reference.nerf.model import HumanNerf
-from reference.nerf.render import encode_photo, render_view
+from reference.nerf.render import encode_photo, filled_space, render_view
 from reference.people.mixture import STAGE2, Mixture
 from reference.people.sampling import FPS
 
@@ -115,12 +115,21 @@ class Studio:
         """[N, H, W, 3]: what stage 1 makes of the shot in other poses, from other cameras."""
         photo = self.geometry.photo(betas, Picture(shot.rgb, shot.mask, shot.pose, shot.camera))
         person = encode_photo(self.stage1, photo)
+        filled = filled_space(self.stage1, person, self.geometry, photo)
         pictures, shell, standing = [], None, None
         for pose, camera in zip(poses, cameras, strict=True):
             if shell is None or pose is not standing:
-                shell, standing = self.geometry.shell(betas, pose), pose
+                shell = self.geometry.shell(betas, pose, radius_m=photo.radius_m)
+                standing = pose
             rgb, _ = render_view(
-                self.stage1, person, self.geometry, photo, shell, camera, early_stop=EARLY_STOP
+                self.stage1,
+                person,
+                self.geometry,
+                photo,
+                shell,
+                camera,
+                early_stop=EARLY_STOP,
+                filled=filled,
             )
             pictures.append(_bytes(rgb))
         return np.stack(pictures)

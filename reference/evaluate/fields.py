@@ -80,7 +80,7 @@ def teacher(checkpoint: Path, body: BodyModel) -> Enrol:
             key = pose.rotations.tobytes() + pose.translation.tobytes()
             if key not in shells:
                 shells.clear()
-                shells[key] = geometry.shell(case.betas, pose)
+                shells[key] = geometry.shell(case.betas, pose, radius_m=seen.radius_m)
             return render_view(model, person, geometry, seen, shells[key], camera)[0]
 
         return render

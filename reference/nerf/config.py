@@ -25,7 +25,9 @@ class FieldConfig:
     plane_side, plane_channels : front and back canonical feature maps; the side divides by 8.
     plane_widths : channels of the plane U-Net at 1/2, 1/4 and 1/8 of `plane_side`.
     hidden : width of the point decoder.
-    shell_radius_m : samples farther than this from every posed vertex do not exist.
+    shell_radius_m, shell_radius_max_m : samples farther than a radius from every posed vertex do
+        not exist. The radius is a person's own, as wide as the photo tells within these two;
+        the second is the most for which anchors are found.
     samples : lattice points per ray.
     """
 
@@ -40,6 +42,7 @@ class FieldConfig:
     plane_widths: tuple[int, int, int] = (64, 96, 128)
     hidden: int = 96
     shell_radius_m: float = 0.08
+    shell_radius_max_m: float = 0.25
     samples: int = 48
 
 

@@ -33,7 +33,7 @@ class Field(nn.Module):
 
     def __init__(self, config: FieldConfig, vertices: Tensor, normals: Tensor) -> None:
         super().__init__()
-        self.radius_m = config.shell_radius_m
+        self.unit_m = config.shell_radius_m  # of offsets; a person's own shell may be wider
         pixel = 4 + config.image_channels
         geometry = 3 + 1 + 2 * DISTANCE_OCTAVES + 3 + 6 * POSITION_OCTAVES
         sources = (config.plane_channels, pixel, config.vertex_channels)
@@ -73,8 +73,10 @@ class Field(nn.Module):
     def decode(self, x_can: Tensor, d_can: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """x_can, d_can [N,3], features of `gather` → sigma [N] in 1/m, rgb [N,3]."""
         anchor, normal, tokens = features[:, :3], features[:, 3:6], features[:, 6:]
-        offset = (x_can - anchor) / self.radius_m
-        distance = (offset * normal).sum(1, keepdim=True)
+        offset = (x_can - anchor) / self.unit_m
+        # Bounded: waves repeat after two units, and the prior would grow beyond what cloth that
+        # far off could learn to overcome.
+        distance = (offset * normal).sum(1, keepdim=True).clamp(-1, 1)
         geometry = torch.cat(
             [
                 offset,
@@ -87,7 +89,7 @@ class Field(nn.Module):
         )
         h = F.glu(self.enter(torch.cat([geometry, tokens], 1)), 1)
         h = F.silu(self.hidden(h))
-        depth_cm = -distance.float() * (self.radius_m * 100)
+        depth_cm = -distance.float() * (self.unit_m * 100)
         logit = self.density(h).float() + SURFACE_SHARPNESS * depth_cm
         sigma = DENSITY_SCALE * F.softplus(logit)
         facing = (d_can * normal).sum(1, keepdim=True)

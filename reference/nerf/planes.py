@@ -19,7 +19,7 @@ __all__ = ["PLANE_NEIGHBOURS", "PlaneNet", "plane_box", "plane_gather"]
 
 F32 = NDArray[np.float32]
 PLANE_NEIGHBOURS = 4
-PLANE_MARGIN_M = 0.1  # around the canonical vertices, so that every shell point is on the map
+PLANE_MARGIN_M = 0.1  # around the canonical vertices; wide clothes beyond see the map's border
 
 
 def plane_box(vertices: F32) -> tuple[F32, F32]:

@@ -76,7 +76,7 @@ def validate(model: HumanNerf, geometry: Geometry, people: Shards) -> dict[str, 
         person = people[index]
         photo = geometry.photo(person.betas, person.photo)
         features = encode_photo(model, photo)
-        shell = geometry.shell(person.betas, person.photo.pose)
+        shell = geometry.shell(person.betas, person.photo.pose, radius_m=photo.radius_m)
         for target, kind in zip(person.targets, person.kinds, strict=True):
             if kind != VIEW_KIND:
                 continue

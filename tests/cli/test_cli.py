@@ -469,7 +469,9 @@ def test_inspect_tells_what_each_file_is(
         return found
 
     assert kind(toy_folder)["kind"] == kind(toy_folder / "bundle.json")["kind"] == "bundle"
+    assert kind(toy_folder)["shell_radius_m"] == [0.06, 0.25]
     assert kind(avatar_file)["kind"] == "avatar"
+    assert kind(avatar_file)["shell_radius_m"] == 0.06
     assert kind(toy_folder / "body.npz")["vertices"] == 920
     assert kind(files / "fit.npz")["picture"] == [128, 128]
     motion = kind(files / "motion.npz")

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from gas_rt.body.person_shell import Anchors
 from gas_rt.core import Camera
 from gas_rt.field.bake import BakeConfig, CanonicalBody, bake, shell_points
-from gas_rt.field.teacher import PhotoGeometry, Teacher, anchors
+from gas_rt.field.teacher import PhotoGeometry, Teacher
 from gas_rt.kernels import HashGridConfig, field_forward
 from tests.toy_body import toy_body
 
@@ -43,7 +44,7 @@ def painted(body: CanonicalBody, *, points: int = 4096) -> Teacher:
         run,
         {"planes": empty, "image_features": empty, "vertex_features": empty},
         photo=PhotoGeometry(still, camera),
-        anchor_shell=anchors(body.vertices, radius_m=RADIUS_M, threads=1),
+        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
         points=points,
     )
 
@@ -52,7 +53,7 @@ def test_points_lie_in_the_shell_and_mostly_near_the_body(body: CanonicalBody) -
     x, d = shell_points(
         body, 20_000, radius_m=RADIUS_M, config=CONFIG, rng=np.random.default_rng(0)
     )
-    nearest, _ = anchors(body.vertices, radius_m=RADIUS_M, threads=1).query(x)
+    nearest, _ = Anchors(body.vertices).around(RADIUS_M).query(x)
     assert (nearest >= 0).all()  # within twice the radius
     np.testing.assert_allclose(np.linalg.norm(d, axis=1), 1, atol=1e-5)
     distance = np.linalg.norm(x - body.vertices[nearest], axis=1)
@@ -67,7 +68,7 @@ def test_a_bake_learns_its_teacher(body: CanonicalBody) -> None:
     baked = bake(
         teacher,
         body,
-        anchor_shell=anchors(body.vertices, radius_m=RADIUS_M, threads=1),
+        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
         box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
         radius_m=RADIUS_M,
         config=CONFIG,
@@ -112,7 +113,7 @@ def test_a_pool_smaller_than_a_batch_is_used_whole(body: CanonicalBody) -> None:
     baked = bake(
         painted(body),
         body,
-        anchor_shell=anchors(body.vertices, radius_m=RADIUS_M, threads=1),
+        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
         box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
         radius_m=RADIUS_M,
         config=config,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from reference.data import Geometry, Shards
 from reference.nerf import PRESETS, HumanNerf
 from reference.nerf.checkpoint import mesh_of
 from reference.nerf.planes import plane_box, plane_gather
-from reference.nerf.render import encode_photo, render_view
+from reference.nerf.render import FilledSpace, encode_photo, filled_space, render_view
 
 FIELD, TRAIN = PRESETS["tiny"]
 
@@ -63,8 +65,14 @@ def test_the_untrained_field_is_the_body(model):
     args = (features.planes[0], features.image, features.vertex[0])
     inside, rgb = model.field(vertices[ids] - 0.01 * normals[ids], normals[ids], uv, ids, *args)
     outside, _ = model.field(vertices[ids] + 0.07 * normals[ids], normals[ids], uv, ids, *args)
+    edge, far = (
+        model.field(vertices[ids] + d * normals[ids], normals[ids], uv, ids, *args)[0]
+        for d in (FIELD.shell_radius_m, FIELD.shell_radius_max_m)
+    )
     assert inside.min() > 100
     assert outside.max() < 10
+    # What a wide skirt must learn against is no stronger the farther off the body it is.
+    torch.testing.assert_close(far, edge)
     assert rgb.min() >= 0
     assert rgb.max() <= 1
 
@@ -95,7 +103,7 @@ def test_render_view_of_a_shard_person(model, body, shards):
     photo = geometry.photo(person.betas, person.photo)
     features = encode_photo(model, photo)
     target = person.targets[0]
-    shell = geometry.shell(person.betas, target.pose)
+    shell = geometry.shell(person.betas, target.pose, radius_m=photo.radius_m)
     rgb, alpha = render_view(model, features, geometry, photo, shell, target.camera)
     assert rgb.shape == (32, 32, 3)
     assert alpha[target.mask > 0].mean() > 0.8
@@ -106,3 +114,30 @@ def test_render_view_of_a_shard_person(model, body, shards):
         model, features, geometry, photo, shell, target.camera.resized(width=8, height=4)
     )
     assert away[0].shape == (4, 8, 3)
+
+
+def test_empty_cells_are_not_looked_at(model, body, shards):
+    thin = copy.deepcopy(model)  # whose cloth ends where its skin does, as a trained one's may
+    thin.field.density.bias.fill_(-6.0)
+    person = Shards(shards, split="val")[0]
+    geometry = Geometry(body, FIELD)
+    photo = geometry.photo(person.betas, person.photo)
+    features = encode_photo(thin, photo)
+    shell = geometry.shell(person.betas, person.photo.pose, radius_m=photo.radius_m)
+    camera = person.targets[0].camera
+    filled = filled_space(thin, features, geometry, photo)
+    kept = filled.holds(geometry.samples(shell, camera, photo).x_can).float().mean()
+    assert 0.1 < kept < 0.95
+    everything, _ = render_view(thin, features, geometry, photo, shell, camera)
+    quick, _ = render_view(thin, features, geometry, photo, shell, camera, filled=filled)
+    assert everything.max() > 0.3
+    assert np.abs(quick - everything).max() < 0.01
+
+
+def test_cells_are_filled_by_what_is_near_and_nothing_outside_is_known():
+    cells = torch.zeros(4, 4, 4, dtype=torch.bool)
+    cells[1, 2, 3] = True
+    filled = FilledSpace(torch.tensor([0.3, 0.0, 0.0]), cells)
+    points = torch.tensor([[1.5, 2.5, 3.5], [1.5, 2.5, 2.5], [-0.5, 2.0, 2.0], [1.5, 2.5, 4.5]])
+    points = 0.03 * points + filled.lo
+    assert filled.holds(points).tolist() == [True, False, True, True]

@@ -1,0 +1,140 @@
+"""A person's shell: how wide it must be to hold what they wear, and what anchors its points.
+
+One implementation for training and enrolment, so that a trained model meets what it was trained on.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gas_rt.core import F32, U8, Camera
+from gas_rt.errors import InputError
+from gas_rt.kernels import PosedShell, march_samples
+from gas_rt.kernels.shell import MAX_RADIUS_M
+
+__all__ = ["Anchors", "ShellRange", "person_radius_m"]
+
+# A sample of a posed shell lands near the canonical body, but skinning stretches: its canonical
+# anchor is looked for within twice the shell's radius.
+ANCHOR_RADII = 2.0
+STEP_M = 0.01  # people of one radius share what is built for it
+SWING = 1.25  # what hangs free leaves the photo's place as the person moves
+SPARE = 0.002  # share of the mask that may be wrong: 8 of the 4,000 pixels of a person at 128²
+OPAQUE = 128  # of 255
+CHUNK = 256  # pixels that are held against all vertices at once
+LOOKED_AT = 1 << 14  # pixels of a mask; of a larger one every second or third in both directions
+MOST_M = MAX_RADIUS_M / ANCHOR_RADII  # beyond, a sample's anchor might not be found
+
+
+@dataclass(frozen=True)
+class ShellRange:
+    """The least and the largest radius that a shell can have, metres."""
+
+    least_m: float
+    most_m: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least_m <= self.most_m <= MOST_M:
+            raise InputError(
+                f"shell: expected 0 < least ≤ most ≤ {MOST_M} metres, got {self.least_m} and "
+                f"{self.most_m}"
+            )
+
+
+class Anchors:
+    """What tells the nearest canonical vertex of a canonical point; built once per centimetre."""
+
+    def __init__(self, canonical_vertices: F32, *, threads: int = 1) -> None:
+        self._vertices, self._threads = canonical_vertices, threads
+        self._shells: dict[int, PosedShell] = {}
+        self._making = threading.Lock()
+
+    def around(self, radius_m: float) -> PosedShell:
+        """For samples of a shell of this radius."""
+        steps = _steps(radius_m)
+        with self._making:
+            if steps not in self._shells:
+                still = np.tile(np.eye(3, 4, dtype=np.float32), (len(self._vertices), 1, 1))
+                self._shells[steps] = PosedShell(
+                    self._vertices,
+                    still,
+                    radius_m=min(ANCHOR_RADII * STEP_M * steps, MAX_RADIUS_M),
+                    threads=self._threads,
+                )
+            return self._shells[steps]
+
+
+def person_radius_m(
+    mask: U8, vertices: F32, maps: F32, camera: Camera, *, limits: ShellRange, threads: int = 1
+) -> float:
+    """The radius of a shell that reaches what the mask covers: a limit or whole centimetres.
+
+    A body's clothes are mostly within a hand's breadth of it, wide skirts and coats are not: where
+    the lines of sight of the mask pass the body at a distance, cloth stands off at least as far.
+    A shell as wide for everybody would cost everybody twice the samples.
+
+    Parameters
+    ----------
+    mask : [H, W] coverage of the person in the photo.
+    vertices : [V, 3] of the fitted body in the photo's pose, world; maps : [V, 3, 4] from there to
+        canonical space, as `PosedShell` takes them.
+    camera : of the photo.
+
+    Raises
+    ------
+    InputError : the mask is not one byte per pixel of the camera.
+    """
+    if mask.dtype != np.uint8 or mask.shape != (camera.height, camera.width):
+        raise InputError(
+            f"mask: expected uint8 [{camera.height}, {camera.width}] as the camera has pixels, got "
+            f"{mask.dtype} {list(mask.shape)}"
+        )
+    covered = np.argwhere(mask >= OPAQUE)
+    stride = math.ceil(math.sqrt(len(covered) / LOOKED_AT)) or 1
+    rows, columns = covered[(covered % stride == 0).all(1)].T
+    spare = int(SPARE * len(rows))
+    near = PosedShell(vertices, maps, radius_m=limits.least_m / SWING, threads=threads)
+    pixels = np.stack([columns, rows], 1).astype(np.int32)
+    outside = pixels[~_met(near, camera, pixels, threads)]
+    if len(outside) <= spare:
+        return limits.least_m
+    distance = np.sort(_distances(outside, vertices, camera))
+    reach = SWING * float(distance[len(distance) - 1 - spare])
+    return min(max(round(_steps(reach) * STEP_M, 2), limits.least_m), limits.most_m)
+
+
+def _steps(length_m: float) -> int:
+    """Whole steps that hold a length; what only rounding adds to 9 cm does not make it 10."""
+    return math.ceil(round(length_m / STEP_M, 6))
+
+
+def _met(
+    shell: PosedShell, camera: Camera, pixels: NDArray[np.int32], threads: int
+) -> NDArray[np.bool_]:
+    """[N]: whether a ray has a sample in the shell."""
+    if not len(pixels):
+        return np.zeros(0, bool)
+    packed = march_samples(shell, camera, pixels=pixels, threads=threads)
+    return np.diff(packed.offsets) > 0
+
+
+def _distances(pixels: NDArray[np.int32], vertices: F32, camera: Camera) -> NDArray[np.float64]:
+    """[N] metres from a pixel's line of sight to the vertex nearest to it."""
+    # In double: a long lens is 40 m away, and what counts are millimetres.
+    k = camera.intrinsics.astype(np.float64)
+    seen = vertices.astype(np.float64) @ camera.rotation.T + camera.translation  # [V, 3]
+    centre = (pixels + 0.5 - k[:2, 2]) / [k[0, 0], k[1, 1]]
+    ray = np.concatenate([centre, np.ones((len(pixels), 1))], 1)
+    ray /= np.linalg.norm(ray, axis=1, keepdims=True)  # [N, 3]
+    squared = (seen * seen).sum(1)
+    out = np.empty(len(pixels))
+    for begin in range(0, len(pixels), CHUNK):
+        along = ray[begin : begin + CHUNK] @ seen.T
+        off = (squared - along * along).min(1)
+        out[begin : begin + CHUNK] = np.sqrt(np.maximum(off, 0))
+    return out
