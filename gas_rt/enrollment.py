@@ -21,7 +21,7 @@ from gas_rt.field.teacher import FEATURES, PhotoGeometry, Teacher
 from gas_rt.kernels import PosedShell
 from gas_rt.photo import ModelPhoto, PictureLike, fit_to_model, read_photo
 
-__all__ = ["ModelParts", "Progress", "enroll", "enrollment_graphs", "teacher_for"]
+__all__ = ["ModelParts", "Progress", "enroll", "enrollment_graphs", "teacher_of"]
 
 Progress = Callable[[float, str], None]
 log = logging.getLogger("gas_rt")
@@ -113,9 +113,7 @@ def enroll(
     latent, embedding = _encode_reference(parts, fitted)
     wider = radius_m - bundle.shell_radius_m
     field = bake(
-        teacher_for(
-            parts, features, body_fit.betas, body_fit.pose, fitted.camera, radius_m=radius_m
-        ),
+        _teacher(parts, features, body_fit.betas, body_fit.pose, fitted.camera, radius_m=radius_m),
         parts.canonical_body(),
         anchor_shell=parts.anchors(radius_m),
         box=(bundle.box_lo - wider, bundle.box_hi + wider),
@@ -141,7 +139,19 @@ def enroll(
     )
 
 
-def teacher_for(
+def teacher_of(parts: ModelParts, avatar: Avatar) -> Teacher:
+    """The exact field of an avatar."""
+    return _teacher(
+        parts,
+        avatar.features,
+        avatar.betas,
+        avatar.pose,
+        avatar.camera,
+        radius_m=avatar.radius_m,
+    )
+
+
+def _teacher(
     parts: ModelParts,
     features: Mapping[str, F32],
     betas: F32,

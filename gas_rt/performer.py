@@ -8,7 +8,7 @@ from functools import partial
 from gas_rt.avatar import Avatar
 from gas_rt.cameras import camera_problems
 from gas_rt.core import F32, Camera, Pose
-from gas_rt.enrollment import ModelParts, teacher_for
+from gas_rt.enrollment import ModelParts, teacher_of
 from gas_rt.errors import InputError
 from gas_rt.field.render import RenderMode, check_mode, render_baked, render_exact, to_uint8
 from gas_rt.field.rig import PosedRig, Rig
@@ -64,14 +64,7 @@ class Performer:
     def _renderer(self, parts: ModelParts) -> Callable[[PosedShell, Camera], tuple[F32, F32]]:
         avatar, samples = self.avatar, self._config.march_samples
         if self.mode == "exact":
-            teacher = teacher_for(
-                parts,
-                avatar.features,
-                avatar.betas,
-                avatar.pose,
-                avatar.camera,
-                radius_m=avatar.radius_m,
-            )
+            teacher = teacher_of(parts, avatar)
             return partial(render_exact, teacher, samples=samples, threads=parts.threads)
         return partial(
             render_baked,

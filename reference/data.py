@@ -228,16 +228,9 @@ class Geometry:
         """
         nearest, _ = self.anchors.around(photo.radius_m).query(x_can)
         kept = np.flatnonzero(nearest >= 0)
-        x_can, vertex_id = x_can[kept], nearest[kept]
-        uv = carry_to_photo(x_can, vertex_id, photo.maps, photo.camera)
-        return PointSet(
-            torch.from_numpy(kept),
-            torch.zeros(len(kept)),
-            torch.from_numpy(x_can),
-            torch.tensor([0.0, 0.0, -1.0]).expand(len(kept), 3),
-            torch.from_numpy(uv),
-            torch.from_numpy(vertex_id.astype(np.int64)),
-        )
+        front = np.tile(np.array([0, 0, -1], np.float32), (len(kept), 1))
+        length = np.zeros(len(kept), np.float32)
+        return _point_set(kept, length, x_can[kept], front, nearest[kept], photo)
 
     def samples(
         self,
@@ -254,15 +247,29 @@ class Geometry:
         x_can, anchor = packed.canonical, packed.vertex_id
         nearest, _ = self.anchors.around(photo.radius_m).query(x_can)
         vertex_id = np.where(nearest >= 0, nearest, anchor)
-        uv = carry_to_photo(x_can, vertex_id, photo.maps, photo.camera)
-        return PointSet(
-            torch.from_numpy(packed.ray.astype(np.int64)),
-            torch.from_numpy(packed.delta),
-            torch.from_numpy(x_can),
-            torch.from_numpy(packed.direction_canonical),
-            torch.from_numpy(uv),
-            torch.from_numpy(vertex_id.astype(np.int64)),
+        return _point_set(
+            packed.ray, packed.delta, x_can, packed.direction_canonical, vertex_id, photo
         )
+
+
+def _point_set(
+    ray: NDArray[np.integer],
+    delta: F32,
+    x_can: F32,
+    d_can: F32,
+    vertex_id: NDArray[np.int32],
+    photo: PhotoGeometry,
+) -> PointSet:
+    """Samples as tensors, each with its place in the photo."""
+    uv = carry_to_photo(x_can, vertex_id, photo.maps, photo.camera)
+    return PointSet(
+        torch.from_numpy(ray.astype(np.int64)),
+        torch.from_numpy(delta),
+        torch.from_numpy(x_can),
+        torch.from_numpy(d_can),
+        torch.from_numpy(uv),
+        torch.from_numpy(vertex_id.astype(np.int64)),
+    )
 
 
 def choose_pixels(mask: U8, rng: np.random.Generator, config: TrainConfig) -> NDArray[np.int32]:

@@ -16,7 +16,7 @@ from benchmarks.kernels.rows import Limit, Row
 from benchmarks.kernels.skinning import require_torch
 from benchmarks.kernels.timing import Call, interleave
 from gas_rt.core import F32
-from gas_rt.enrollment import teacher_for
+from gas_rt.enrollment import teacher_of
 from gas_rt.field.render import render_baked, render_exact
 from gas_rt.kernels import FieldTrainer
 from gas_rt.kernels.trainer import BETA1, BETA2, COLOUR_WEIGHT, EPSILON
@@ -35,14 +35,7 @@ def bake(setting: Setting) -> Row:
     torch = require_torch(setting.threads)
     parts, avatar = setting.model.parts, setting.avatar
     enrol_s = setting.enrolment[1]
-    teacher = teacher_for(
-        parts,
-        avatar.features,
-        avatar.betas,
-        avatar.pose,
-        avatar.camera,
-        radius_m=avatar.radius_m,
-    )
+    teacher = teacher_of(parts, avatar)
     size = setting.bake.batch
     x, d = points_of(setting, BATCHES * size)
     start = time.perf_counter()
