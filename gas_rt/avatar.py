@@ -88,7 +88,8 @@ class Avatar:
     bundle : what it was enrolled with, and can be shown with.
     betas : [10] shape.
     pose, camera : of the photo, on the model's pixel grid.
-    radius_m : of the person's shell: only points this close to a vertex of the body have density.
+    radius_m : of the person's shell: only points this close to a vertex of hips, waist or legs have
+        density, and elsewhere those as close as the bundle's least radius.
     rgb, mask : [S, S, 3] premultiplied and [S, S], the photo on that grid.
     field : the baked field; occupancy : which of its cells hold anything.
     features : the encoder's outputs, from which the exact field can be evaluated.

@@ -11,7 +11,7 @@ import numpy as np
 
 from gas_rt.avatar import Avatar, BundleMark
 from gas_rt.body import BodyFit, BodyModel
-from gas_rt.body.person_shell import Anchors, ShellRange, person_radius_m
+from gas_rt.body.person_shell import Anchors, ShellRange, person_radius_m, reach_m
 from gas_rt.body.photo import inverse_affine, vertex_inputs
 from gas_rt.core import F32, Camera, Pose, checked
 from gas_rt.engine import Bundle, BundleConfig, Engine, Graph
@@ -78,10 +78,17 @@ class ModelParts:
             anchors = self._anchors
         return anchors.around(radius_m)
 
-    def canonical_body(self) -> CanonicalBody:
-        """The body that fields are baked around."""
+    @property
+    def shell_range(self) -> ShellRange:
+        """The least and the largest radius of a person's shell."""
+        config = self.bundle.config
+        return ShellRange(config.shell_radius_m, config.shell_radius_max_m)
+
+    def canonical_body(self, radius_m: float) -> CanonicalBody:
+        """The body that fields are baked around, of a person with a shell of this radius."""
         canonical = self.body.canonical()
-        return CanonicalBody(canonical.vertices, canonical.normals, self.body.faces)
+        reach = reach_m(self.body, radius_m, limits=self.shell_range)
+        return CanonicalBody(canonical.vertices, canonical.normals, self.body.faces, reach)
 
 
 def enrollment_graphs(config: BundleConfig) -> tuple[str, ...]:
@@ -114,10 +121,9 @@ def enroll(
     wider = radius_m - bundle.shell_radius_m
     field = bake(
         _teacher(parts, features, body_fit.betas, body_fit.pose, fitted.camera, radius_m=radius_m),
-        parts.canonical_body(),
+        parts.canonical_body(radius_m),
         anchor_shell=parts.anchors(radius_m),
         box=(bundle.box_lo - wider, bundle.box_hi + wider),
-        radius_m=radius_m,
         config=config,
         threads=parts.threads,
         progress=lambda share, doing: tell(0.05 + 0.95 * share, doing),
@@ -191,17 +197,16 @@ def _encode(parts: ModelParts, photo: ModelPhoto, betas: F32, pose: Pose) -> dic
 
 def _radius_m(parts: ModelParts, photo: ModelPhoto, fit: BodyFit) -> float:
     """The radius of the person's shell."""
-    config = parts.bundle.config
-    posed = parts.body.pose(fit.betas, fit.pose)
+    limits = parts.shell_range
     radius_m = person_radius_m(
         photo.mask,
-        posed.vertices,
-        parts.body.inverse_maps(posed),
+        parts.body,
+        parts.body.pose(fit.betas, fit.pose),
         photo.camera,
-        limits=ShellRange(config.shell_radius_m, config.shell_radius_max_m),
+        limits=limits,
         threads=parts.threads,
     )
-    if radius_m == config.shell_radius_max_m > config.shell_radius_m:
+    if radius_m == limits.most_m > limits.least_m:
         warnings.warn(
             "enroll: the mask reaches farther from the fitted body than clothes do: what is more "
             f"than {radius_m:g} m off is cut off, and drawing takes longer than other people's; "

@@ -196,7 +196,7 @@ class Model(Closing):
         body_fit : the body in the photo, or the path of its ``.npz``.
         mask : path, PIL image, or bool or uint8 [H, W]; by default the photo's alpha channel, or
             else every pixel that is not black. How far it reaches from the fitted body decides
-            how far off the body the avatar has anything (`Avatar.radius_m`).
+            how far off hips and legs the avatar has anything (`Avatar.radius_m`).
         progress : is told the share done in [0, 1] and what is being done.
         """
         self._require_open()

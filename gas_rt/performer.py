@@ -34,7 +34,7 @@ class Performer:
         self._config = parts.bundle.config
         self._threads = parts.threads
         self.avatar = avatar
-        self.rig = Rig(parts.body, avatar.betas, radius_m=avatar.radius_m)
+        self.rig = Rig(parts.body, avatar.betas, radius_m=avatar.radius_m, limits=parts.shell_range)
         self.mode = check_mode(mode)
         if half_field and mode == "exact":
             raise InputError(

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from gas_rt.body import BodyModel
-from gas_rt.body.person_shell import Anchors, ShellRange, person_radius_m
+from gas_rt.body.person_shell import Anchors, ShellRange, person_radius_m, person_shell
 from gas_rt.body.photo import carry_to_photo, inverse_affine, vertex_inputs
 from gas_rt.core import Camera, Pose
 from gas_rt.kernels import PosedShell, march_samples
@@ -196,8 +196,8 @@ class Geometry:
         if radius_m is None:
             radius_m = person_radius_m(
                 photo.mask,
-                posed.vertices,
-                maps,
+                self.body,
+                posed,
                 photo.camera,
                 limits=self.limits,
                 threads=self.threads,
@@ -214,12 +214,7 @@ class Geometry:
     def shell(self, betas: F32, pose: Pose, *, radius_m: float) -> PosedShell:
         """The samples' support around the posed body."""
         posed = self.body.pose(betas, pose)
-        return PosedShell(
-            posed.vertices,
-            self.body.inverse_maps(posed),
-            radius_m=radius_m,
-            threads=self.threads,
-        )
+        return person_shell(self.body, posed, radius_m, limits=self.limits, threads=self.threads)
 
     def points(self, x_can: F32, photo: PhotoGeometry) -> PointSet:
         """Points [N,3] of canonical space as samples of no length, seen from the front.

@@ -239,7 +239,9 @@ def test_a_damaged_avatar_is_named(
 def test_a_person_in_wide_clothes_has_a_wider_shell(
     toy_model: Model, avatar: Avatar, person: ToyPerson, tmp_path: Path
 ) -> None:
-    cloth = binary_dilation(person.mask, np.ones((1, 19)))
+    lower = person.mask.copy()
+    lower[: np.flatnonzero(person.mask.any(1)).mean().astype(int) + 6] = False
+    cloth = person.mask | binary_dilation(lower, np.ones((1, 19)))
     worn = np.where(person.mask[..., None], person.rgb, 90).astype(np.uint8) * cloth[..., None]
     clad = toy_model.enroll(worn, person.fit, cloth, bake=NO_BAKE)
     assert clad.radius_m > avatar.radius_m == RADIUS_M

@@ -79,9 +79,8 @@ def field_points(setting: Setting) -> Row:
 def points_of(setting: Setting, count: int) -> tuple[Any, Any]:
     """Points [N, 3] of the canonical shell and directions, as a bake draws them."""
     return shell_points(
-        setting.model.parts.canonical_body(),
+        setting.model.parts.canonical_body(setting.avatar.radius_m),
         count,
-        radius_m=setting.avatar.radius_m,
         config=setting.bake,
         rng=np.random.default_rng(7),
     )

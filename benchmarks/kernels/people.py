@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import gas_rt
 from benchmarks.kernels.machine import Peaks
 from gas_rt.body import BodyFit, BodyModel
+from gas_rt.body.person_shell import person_shell
 from gas_rt.cameras import orbit
 from gas_rt.core import Camera
 from gas_rt.field.bake import BakeConfig
@@ -73,8 +74,8 @@ class Setting:
     def shell(self, *, threads: int) -> PosedShell:
         """The person's shell in the photo's pose."""
         posed = self.body.pose(self.avatar.betas, self.avatar.pose, threads=threads)
-        maps = self.body.inverse_maps(posed, threads=threads)
-        return PosedShell(posed.vertices, maps, radius_m=self.avatar.radius_m, threads=threads)
+        limits = self.model.parts.shell_range
+        return person_shell(self.body, posed, self.avatar.radius_m, limits=limits, threads=threads)
 
     def views(self, side_px: int, count: int) -> list[Camera]:
         """`count` cameras around the person, beginning at the photo's."""

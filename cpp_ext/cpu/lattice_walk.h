@@ -24,13 +24,14 @@ struct WalkedRay {
 
 class LatticeWalk {
  public:
-  // bits: leaf_bits of the shell, borrowed
-  LatticeWalk(const ShellView& shell, const std::vector<int32_t>& bits, int samples)
-      : shell_(shell), bits_(bits.data()), samples_(samples) {}
+  // bits: of the shell, borrowed
+  LatticeWalk(const ShellView& shell, const ShellBits& bits, int samples)
+      : shell_(shell), bits_(bits), samples_(samples) {}
 
   WalkedRay start(const Ray& ray) const { return {ray, 0, look(ray, 0)}; }
 
   // Moves to the next sample in a leaf that lists vertices, and past it; false if there is none.
+  // The leaf is the shell's own, and may be empty where it is one of those beyond that lists them.
   bool advance(WalkedRay& walked, int* k, Vec3f* point, ShellLeaf* leaf) const {
     while (walked.ahead == 0) {
       walked.first += kAhead;
@@ -47,13 +48,19 @@ class LatticeWalk {
  private:
   static constexpr int kAhead = 64;
 
+  uint64_t look(const Ray& ray, int first) const {
+    uint64_t found = look(shell_, bits_.own.data(), ray, first);
+    if (shell_.beyond != nullptr) found |= look(*shell_.beyond, bits_.beyond.data(), ray, first);
+    return found;
+  }
+
   // Bit i is set if sample first + i lies in a leaf that lists vertices. On a leaf's face rounding
   // may disagree with find_leaf: of two such leaves both list what is in reach of the face.
-  uint64_t look(const Ray& ray, int first) const {
+  uint64_t look(const ShellView& shell, const int32_t* bits, const Ray& ray, int first) const {
     constexpr float kLeavesPerM = 1.0f / kLeafM;
     const float start[3] = {ray.start.x, ray.start.y, ray.start.z};
     const float step[3] = {ray.step.x, ray.step.y, ray.step.z};
-    const float origin[3] = {shell_.origin.x, shell_.origin.y, shell_.origin.z};
+    const float origin[3] = {shell.origin.x, shell.origin.y, shell.origin.z};
     const int count = std::min(kAhead, samples_ - first);
     uint64_t found = 0;
     for (int i = 0; i < count; i += kLanes) {
@@ -62,15 +69,15 @@ class LatticeWalk {
       VF g[3];
       for (int axis = 0; axis < 3; ++axis) {
         g[axis] = (start[axis] + step[axis] * k - origin[axis]) * kLeavesPerM;
-        inside &= (g[axis] >= 0.0f) & (g[axis] < shell_.leaves[axis]);
+        inside &= (g[axis] >= 0.0f) & (g[axis] < shell.leaves[axis]);
       }
       VI at[3];
       for (int axis = 0; axis < 3; ++axis) {
         at[axis] = __builtin_convertvector(inside ? g[axis] : VF{}, VI);
       }
       const VI block =
-          ((at[2] >> 2) * shell_.blocks[1] + (at[1] >> 2)) * shell_.blocks[0] + (at[0] >> 2);
-      const VI words = look_up(bits_, kWordsPerBlock * block + (at[2] >> 1 & 1));
+          ((at[2] >> 2) * shell.blocks[1] + (at[1] >> 2)) * shell.blocks[0] + (at[0] >> 2);
+      const VI words = look_up(bits, kWordsPerBlock * block + (at[2] >> 1 & 1));
       const VI bit = (at[2] & 1) << 4 | (at[1] & 3) << 2 | (at[0] & 3);
       found |= uint64_t{sign_bits(words << (31 - bit) & inside)} << i;
     }
@@ -78,7 +85,7 @@ class LatticeWalk {
   }
 
   const ShellView& shell_;
-  const int32_t* bits_;
+  const ShellBits& bits_;
   int samples_;
 };
 

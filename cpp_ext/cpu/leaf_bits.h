@@ -28,5 +28,14 @@ inline std::vector<int32_t> leaf_bits(const ShellView& shell) {
   return bits;
 }
 
+// The bits of a shell, and of the vertices that reach farther if it has any.
+struct ShellBits {
+  explicit ShellBits(const ShellView& shell) : own(leaf_bits(shell)) {
+    if (shell.beyond != nullptr) beyond = leaf_bits(*shell.beyond);
+  }
+
+  std::vector<int32_t> own, beyond;
+};
+
 }  // namespace GAS_RT_ISA
 }  // namespace gas_rt

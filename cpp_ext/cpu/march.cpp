@@ -69,7 +69,9 @@ class TileMarch {
       }
       store3(point_ + 3 * n_found_, point);
       found_owner_[n_found_] = index;
-      prefetch(leaf_[n_found_].begin, 2 * sizeof(ShellLanes));
+      if (leaf_[n_found_].begin != nullptr) {
+        prefetch(leaf_[n_found_].begin, 2 * sizeof(ShellLanes));
+      }
       if (++n_found_ == kPointBlock) place_found();
     }
     return true;
@@ -193,7 +195,7 @@ void render(const ShellView& shell, const FieldView& field, const CameraView& ca
             const OccupancyView& occupancy, const MarchSettings& settings, float* rgb,
             float* alpha) {
   const RayBundle bundle = make_bundle(camera, shell, settings.samples);
-  const std::vector<int32_t> bits = leaf_bits(shell);
+  const ShellBits bits(shell);
   const LatticeWalk walk(shell, bits, settings.samples);
   const ShellOutline outline(shell, bits, bundle, camera.width, camera.height);
   const int columns = (camera.width + kTileWidth - 1) / kTileWidth;

@@ -49,7 +49,7 @@ void find_samples(const ShellView& shell, const CameraView& camera, const int32_
                   int64_t rays, const MarchSettings& settings, int32_t* ids, int32_t* counts) {
   const int samples = settings.samples;
   const RayBundle bundle = make_bundle(camera, shell, samples);
-  const std::vector<int32_t> bits = leaf_bits(shell);
+  const ShellBits bits(shell);
   const LatticeWalk walk(shell, bits, samples);
   parallel_ranges(rays, kGrain, settings.threads, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {

@@ -49,10 +49,10 @@ GAS_RT_HD Nearest halved(const Nearest& a, const Nearest& b) {
   return nearer_of(own, other);
 }
 
-// leaf [count] and points [count, 3] in them -> vertex [kPointBlock], kNoVertex outside the shell;
-// count <= kPointBlock
-inline void nearest_in_leaves(const ShellView& shell, const ShellLeaf* leaf, const float* points,
-                              int count, int32_t* vertex) {
+// leaf [count] and points [count, 3] in them -> vertex [kPointBlock], kNoVertex where no vertex of
+// these lists is in reach; count <= kPointBlock
+inline void search_leaves(const ShellView& shell, const ShellLeaf* leaf, const float* points,
+                          int count, int32_t* vertex) {
   for (int first = 0; first < count; first += kShellLanes) {
     Nearest of[kShellLanes];
     for (int lane = 0; lane < kShellLanes; ++lane) {
@@ -97,6 +97,34 @@ inline void find_leaves(const ShellView& shell, const float* points, int count, 
     leaf[i] = number < 0 ? ShellLeaf{nullptr, nullptr}
                          : ShellLeaf{shell.lanes + start[0], shell.lanes + start[1]};
   }
+}
+
+// Asks the vertices that reach farther about the points that have no vertex yet.
+inline void search_beyond(const ShellView& shell, const float* points, int count, int32_t* vertex) {
+  const ShellView& beyond = *shell.beyond;
+  float left[3 * kPointBlock];
+  int at[kPointBlock], n = 0;
+  for (int i = 0; i < count; ++i) {
+    at[n] = i;
+    store3(left + 3 * n, load3(points + 3 * i));
+    n += vertex[i] == kNoVertex;
+  }
+  ShellLeaf leaf[kPointBlock];
+  int32_t found[kPointBlock];
+  for (int i = 0; i < n; i += kShellLanes) {
+    find_leaves(beyond, left + 3 * i, std::min(n - i, kShellLanes), leaf + i);
+  }
+  search_leaves(beyond, leaf, left, n, found);
+  for (int i = 0; i < n; ++i) {
+    if (found[i] != kNoVertex) vertex[at[i]] = shell.beyond_ids[found[i]];
+  }
+}
+
+// As search_leaves, and then those that reach farther: what the points belong to.
+inline void nearest_in_leaves(const ShellView& shell, const ShellLeaf* leaf, const float* points,
+                              int count, int32_t* vertex) {
+  search_leaves(shell, leaf, points, count, vertex);
+  if (shell.beyond != nullptr) search_beyond(shell, points, count, vertex);
 }
 
 // points [count, 3] -> vertex [kPointBlock]; count <= kPointBlock

@@ -227,7 +227,7 @@ void join(const float* vertices, const std::vector<PartLists>& parts, int thread
 void build_shell(const float* vertices, const float* maps, int64_t n_vertices, float radius_m,
                  int threads, ShellIndex* out) {
   set_bounds(vertices, n_vertices, radius_m, out);
-  out->maps.assign(maps, maps + 12 * n_vertices);
+  if (maps != nullptr) out->maps.assign(maps, maps + 12 * n_vertices);
   const Bins bins = sort_into_blocks(vertices, n_vertices, *out);
   const int64_t rows = static_cast<int64_t>(out->blocks[1]) * out->blocks[2];
   std::vector<PartLists> parts((rows + kRowsPerTask - 1) / kRowsPerTask);

@@ -38,8 +38,8 @@ inline uint64_t outer_leaves(const ShellView& shell, const std::vector<uint64_t>
 // among others can be left out: a ray that meets one leaves them through one that is not.
 class ShellOutline {
  public:
-  ShellOutline(const ShellView& shell, const std::vector<int32_t>& bits, const RayBundle& bundle,
-               int width, int height)
+  ShellOutline(const ShellView& shell, const ShellBits& bits, const RayBundle& bundle, int width,
+               int height)
       : size_{width, height}, words_((width + 63) / 64), marked_(size_t(words_) * height) {
     focal_[0] = static_cast<float>(bundle.fx), focal_[1] = static_cast<float>(bundle.fy);
     // Of pixels' centres, which lie at half numbers.
@@ -48,6 +48,21 @@ class ShellOutline {
     for (int axis = 0; axis < 3; ++axis) {
       for (int d = 0; d < 3; ++d) leaf_[axis][d] = float(bundle.rotation[3 * axis + d] * kLeafM);
     }
+    mark_shell(shell, bits.own, bundle);
+    if (shell.beyond != nullptr) mark_shell(*shell.beyond, bits.beyond, bundle);
+  }
+
+  bool holds(int column, int row) const {
+    return (marked_[size_t(row) * words_ + (column >> 6)] >> (column & 63) & 1) != 0;
+  }
+
+ private:
+  // Half a leaf's diagonal, and 0.1 mm for the rounding of samples.
+  static constexpr float kReachM = 0.8661f * kLeafM + 1e-4f;
+  static constexpr float kMarginPx = 0.01f;  // for the rounding of the projection
+
+  void mark_shell(const ShellView& shell, const std::vector<int32_t>& bits,
+                  const RayBundle& bundle) {
     const float lo[3] = {shell.origin.x, shell.origin.y, shell.origin.z};
     std::vector<uint64_t> full(bits.size() / kWordsPerBlock);
     for (size_t b = 0; b < full.size(); ++b) {
@@ -69,15 +84,6 @@ class ShellOutline {
                      {float(first[0]), float(first[1]), float(first[2])});
         }
   }
-
-  bool holds(int column, int row) const {
-    return (marked_[size_t(row) * words_ + (column >> 6)] >> (column & 63) & 1) != 0;
-  }
-
- private:
-  // Half a leaf's diagonal, and 0.1 mm for the rounding of samples.
-  static constexpr float kReachM = 0.8661f * kLeafM + 1e-4f;
-  static constexpr float kMarginPx = 0.01f;  // for the rounding of the projection
 
   // first: the middle of the block's first leaf, in the camera's axes
   void mark_block(uint64_t leaves, Vec3f first) {

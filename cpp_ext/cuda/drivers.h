@@ -106,6 +106,9 @@ struct ShellStorage {
 // vertices [V, 3], maps [V, 3, 4], which must live as long as the shell.
 int build_shell(const float* vertices, const float* maps, int64_t n_vertices, float radius_m,
                 const ShellStorage& out, Stream stream);
+// Lets vertices ids [W] of a shell, of which `beyond` was built, reach as far as that one's. Both
+// must have been queued before; beyond and ids must live as long as the shell.
+int chain_shells(ShellHeader* shell, const ShellHeader* beyond, const int32_t* ids, Stream stream);
 // points, directions (or null) [N, 3] -> vertex_id [N], canonical [N, 3], and for directions
 // canonical_directions [N, 3], unit; -1 and zeros outside the shell
 int query_shell(const ShellHeader* shell, const float* points, const float* directions, int64_t n,

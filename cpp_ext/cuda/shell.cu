@@ -254,6 +254,14 @@ __global__ void __launch_bounds__(kBuildThreads)
   }
 }
 
+__global__ void chain_kernel(ShellHeader* shell, const ShellHeader* beyond, const int32_t* ids) {
+  ShellView& view = shell->view;
+  const ShellView& far = beyond->view;
+  view.beyond = &far, view.beyond_ids = ids;
+  view.lo = {fminf(view.lo.x, far.lo.x), fminf(view.lo.y, far.lo.y), fminf(view.lo.z, far.lo.z)};
+  view.hi = {fmaxf(view.hi.x, far.hi.x), fmaxf(view.hi.y, far.hi.y), fmaxf(view.hi.z, far.hi.z)};
+}
+
 __global__ void query_kernel(const ShellHeader* shell, const float* points, const float* directions,
                              int64_t n, int32_t* vertex_id, float* canonical,
                              float* canonical_directions) {
@@ -280,6 +288,10 @@ int build_shell(const float* vertices, const float* maps, int64_t n_vertices, fl
   if (error != 0) return error;
   return launch(build_kernel, dim3(out.n_blocks), kBuildThreads,
                 sizeof(int32_t) * kMaxBlockCandidates, stream, vertices, n_vertices, out);
+}
+
+int chain_shells(ShellHeader* shell, const ShellHeader* beyond, const int32_t* ids, Stream stream) {
+  return launch(chain_kernel, dim3(1), 1, 0, stream, shell, beyond, ids);
 }
 
 int query_shell(const ShellHeader* shell, const float* points, const float* directions, int64_t n,

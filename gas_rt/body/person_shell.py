@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gas_rt.body.smpl import BodyModel, PosedBody
 from gas_rt.core import F32, U8, Camera
 from gas_rt.errors import InputError
-from gas_rt.kernels import PosedShell, march_samples
+from gas_rt.kernels import PosedShell, WideReach, march_samples
 from gas_rt.kernels.shell import MAX_RADIUS_M
 
-__all__ = ["Anchors", "ShellRange", "person_radius_m"]
+__all__ = ["Anchors", "ShellRange", "person_radius_m", "person_shell", "reach_m"]
 
 # A sample of a posed shell lands near the canonical body, but skinning stretches: its canonical
 # anchor is looked for within twice the shell's radius.
@@ -69,10 +70,41 @@ class Anchors:
             return self._shells[steps]
 
 
+def reach_m(body: BodyModel, radius_m: float, *, limits: ShellRange) -> F32:
+    """How far from each vertex a person's clothes may be, [V] metres.
+
+    `radius_m` is the person's; only hips, waist and legs reach so far. Elsewhere it would do harm:
+    a place beside the chest, where an arm hangs, is inside of the canonical pose's raised arm.
+    """
+    reach = np.full(body.vertex_count, limits.least_m, np.float32)
+    reach[body.loose_vertices] = radius_m
+    return reach
+
+
+def person_shell(
+    body: BodyModel, posed: PosedBody, radius_m: float, *, limits: ShellRange, threads: int = 1
+) -> PosedShell:
+    """The shell around a posed person; `radius_m` is what `person_radius_m` tells of them."""
+    wide = radius_m > limits.least_m
+    return PosedShell(
+        posed.vertices,
+        body.inverse_maps(posed, threads=threads),
+        radius_m=limits.least_m,
+        wide=WideReach(body.loose_vertices, radius_m) if wide else None,
+        threads=threads,
+    )
+
+
 def person_radius_m(
-    mask: U8, vertices: F32, maps: F32, camera: Camera, *, limits: ShellRange, threads: int = 1
+    mask: U8,
+    body: BodyModel,
+    posed: PosedBody,
+    camera: Camera,
+    *,
+    limits: ShellRange,
+    threads: int = 1,
 ) -> float:
-    """The radius of a shell that reaches what the mask covers: a limit or whole centimetres.
+    """How far off hips, waist and legs what the mask covers is: a limit or whole centimetres.
 
     A body's clothes are mostly within a hand's breadth of it, wide skirts and coats are not: where
     the lines of sight of the mask pass the body at a distance, cloth stands off at least as far.
@@ -81,8 +113,7 @@ def person_radius_m(
     Parameters
     ----------
     mask : [H, W] coverage of the person in the photo.
-    vertices : [V, 3] of the fitted body in the photo's pose, world; maps : [V, 3, 4] from there to
-        canonical space, as `PosedShell` takes them.
+    posed : the fitted body in the photo's pose.
     camera : of the photo.
 
     Raises
@@ -98,12 +129,14 @@ def person_radius_m(
     stride = math.ceil(math.sqrt(len(covered) / LOOKED_AT)) or 1
     rows, columns = covered[(covered % stride == 0).all(1)].T
     spare = int(SPARE * len(rows))
-    near = PosedShell(vertices, maps, radius_m=limits.least_m / SWING, threads=threads)
+    maps = body.inverse_maps(posed, threads=threads)
+    near = PosedShell(posed.vertices, maps, radius_m=limits.least_m / SWING, threads=threads)
     pixels = np.stack([columns, rows], 1).astype(np.int32)
     outside = pixels[~_met(near, camera, pixels, threads)]
-    if len(outside) <= spare:
+    distance, nearest = _distances(outside, posed.vertices, camera)
+    distance = np.sort(distance[np.isin(nearest, body.loose_vertices)])
+    if len(distance) <= spare:
         return limits.least_m
-    distance = np.sort(_distances(outside, vertices, camera))
     reach = SWING * float(distance[len(distance) - 1 - spare])
     return min(max(round(_steps(reach) * STEP_M, 2), limits.least_m), limits.most_m)
 
@@ -123,8 +156,10 @@ def _met(
     return np.diff(packed.offsets) > 0
 
 
-def _distances(pixels: NDArray[np.int32], vertices: F32, camera: Camera) -> NDArray[np.float64]:
-    """[N] metres from a pixel's line of sight to the vertex nearest to it."""
+def _distances(
+    pixels: NDArray[np.int32], vertices: F32, camera: Camera
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """[N] metres from a pixel's line of sight to the vertex nearest to it, and which that is."""
     # In double: a long lens is 40 m away, and what counts are millimetres.
     k = camera.intrinsics.astype(np.float64)
     seen = vertices.astype(np.float64) @ camera.rotation.T + camera.translation  # [V, 3]
@@ -132,9 +167,10 @@ def _distances(pixels: NDArray[np.int32], vertices: F32, camera: Camera) -> NDAr
     ray = np.concatenate([centre, np.ones((len(pixels), 1))], 1)
     ray /= np.linalg.norm(ray, axis=1, keepdims=True)  # [N, 3]
     squared = (seen * seen).sum(1)
-    out = np.empty(len(pixels))
+    squares, nearest = np.empty(len(pixels)), np.empty(len(pixels), np.int64)
     for begin in range(0, len(pixels), CHUNK):
         along = ray[begin : begin + CHUNK] @ seen.T
-        off = (squared - along * along).min(1)
-        out[begin : begin + CHUNK] = np.sqrt(np.maximum(off, 0))
-    return out
+        off = squared - along * along
+        nearest[begin : begin + CHUNK] = off.argmin(1)
+        squares[begin : begin + CHUNK] = off.min(1)
+    return np.sqrt(np.maximum(squares, 0)), nearest

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gas_rt import kernels
-from gas_rt.body.skeleton import JOINT_NAMES, big_pose
+from gas_rt.body.skeleton import JOINT_NAMES, big_pose, joint_index
 from gas_rt.body.smpl_file import checked_arrays
 from gas_rt.core import Pose, checked
 from gas_rt.errors import ShapeError
@@ -23,6 +23,10 @@ __all__ = ["BodyModel", "PosedBody", "ShapedBody"]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+LOOSE_JOINTS = (
+    *("pelvis", "spine1", "left_hip", "right_hip", "left_knee", "right_knee"),
+    *("left_ankle", "right_ankle", "left_foot", "right_foot"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +129,14 @@ class BodyModel:
     def shape_count(self) -> int:
         """K, the most betas a shape can have."""
         return int(self.shapedirs.shape[2])
+
+    @functools.cached_property
+    def loose_vertices(self) -> I32:
+        """Numbers of the vertices that skirts and coats hang from: of hips, waist and legs."""
+        loose = np.zeros(self.vertex_count, np.float32)
+        for bones, weights in zip(self.bone_ids.T, self.bone_weights.T, strict=True):
+            loose += weights * np.isin(bones, [joint_index(name) for name in LOOSE_JOINTS])
+        return np.flatnonzero(loose >= 0.5).astype(np.int32)
 
     @functools.cached_property
     def big_pose(self) -> Pose:

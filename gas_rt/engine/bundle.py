@@ -65,8 +65,8 @@ class BundleConfig:
     Attributes
     ----------
     resolution : side in pixels of the pictures the model was trained on.
-    shell_radius_m, shell_radius_max_m : only points this close to a vertex have density; the
-        radius is a person's own, as wide as the photo tells within these two.
+    shell_radius_m, shell_radius_max_m : only points this close to a vertex have density; around
+        hips, waist and legs it is as wide as a person's photo tells, within these two.
     box_lo, box_hi : [3] metres, the field's box in canonical space for the least radius.
     march_samples, box_margin_m : the lattice of a ray.
     vertex_count : of the body.

@@ -57,11 +57,15 @@ class BakeConfig:
 
 @dataclass(frozen=True, eq=False)
 class CanonicalBody:
-    """The body in canonical space: vertices [V, 3], unit normals [V, 3], faces [F, 3]."""
+    """The body in canonical space: vertices [V, 3], unit normals [V, 3], faces [F, 3].
+
+    reach_m [V] is how far from a vertex there may be something, metres.
+    """
 
     vertices: F32
     normals: F32
     faces: I32
+    reach_m: F32
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +82,6 @@ def bake(
     *,
     anchor_shell: PosedShell,
     box: tuple[F32, F32],
-    radius_m: float,
     config: BakeConfig,
     threads: int,
     progress: Progress | None = None,
@@ -89,7 +92,7 @@ def bake(
     """
     rng = np.random.default_rng(config.seed)
     tell = progress or (lambda share, doing: None)
-    x, d = shell_points(body, config.pool, radius_m=radius_m, config=config, rng=rng)
+    x, d = shell_points(body, config.pool, config=config, rng=rng)
     sigma, rgb = np.empty(len(x), np.float32), np.empty((len(x), 3), np.float32)
     chunk = max(1, config.pool // 32)
     for begin in range(0, len(x), chunk):
@@ -121,7 +124,6 @@ def shell_points(
     body: CanonicalBody,
     count: int,
     *,
-    radius_m: float,
     config: BakeConfig,
     rng: np.random.Generator,
 ) -> tuple[F32, F32]:
@@ -145,12 +147,13 @@ def shell_points(
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
 
     near = rng.random(count) < config.near_share
+    reach = np.einsum("nk,nk->n", weights, body.reach_m[faces[chosen]])
     height = np.where(
         near,
-        np.clip(rng.normal(0, config.near_sigma_m, count), -radius_m, radius_m),
-        rng.uniform(-radius_m, radius_m, count),
+        np.clip(rng.normal(0, config.near_sigma_m, count), -reach, reach),
+        rng.uniform(-1, 1, count) * reach,
     )
-    sideways = rng.normal(0, 0.25 * radius_m, (count, 3)) * ~near[:, None]
+    sideways = rng.normal(0, 0.25, (count, 3)) * (reach * ~near)[:, None]
     points = start + normal * height[:, None] + sideways
 
     direction = rng.normal(size=(count, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gas_rt.body import BodyModel, PosedBody
+from gas_rt.body.person_shell import ShellRange, person_shell
 from gas_rt.core import F32, Pose
 from gas_rt.kernels import PosedShell
 
@@ -22,10 +23,12 @@ class PosedRig:
 class Rig:
     """A body model with one person's shape."""
 
-    def __init__(self, model: BodyModel, betas: F32, *, radius_m: float) -> None:
+    def __init__(
+        self, model: BodyModel, betas: F32, *, radius_m: float, limits: ShellRange
+    ) -> None:
         self.model = model
         self.shaped = model.shape(betas)
-        self.radius_m = radius_m
+        self.radius_m, self.limits = radius_m, limits
 
     @property
     def height_m(self) -> float:
@@ -36,10 +39,5 @@ class Rig:
     def pose(self, pose: Pose, *, threads: int) -> PosedRig:
         """Pose the body and build its shell."""
         body = self.model.pose(self.shaped, pose, threads=threads)
-        shell = PosedShell(
-            body.vertices,
-            self.model.inverse_maps(body, threads=threads),
-            radius_m=self.radius_m,
-            threads=threads,
-        )
+        shell = person_shell(self.model, body, self.radius_m, limits=self.limits, threads=threads)
         return PosedRig(body, shell)

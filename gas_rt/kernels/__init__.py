@@ -12,7 +12,7 @@ from gas_rt.kernels.march import PackedSamples, composite, march, march_samples
 from gas_rt.kernels.normals import render_normals, vertex_normals
 from gas_rt.kernels.occupancy import Occupancy, occupancy
 from gas_rt.kernels.raster import Raster, interpolate, rasterize, sample_texture
-from gas_rt.kernels.shell import PosedShell
+from gas_rt.kernels.shell import PosedShell, WideReach
 from gas_rt.kernels.skinning import (
     inverse_maps,
     joint_transforms,
@@ -33,6 +33,7 @@ __all__ = [
     "PackedSamples",
     "PosedShell",
     "Raster",
+    "WideReach",
     "composite",
     "field_density",
     "field_forward",

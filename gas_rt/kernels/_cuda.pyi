@@ -120,6 +120,7 @@ def build_shell(
     n_groups: int,
     stream: int,
 ) -> None: ...
+def chain_shells(shell: int, beyond: int, ids: int, stream: int) -> None: ...
 def query_shell(
     shell: int,
     points: int,

@@ -23,6 +23,7 @@ __all__ = [
     "CudaField",
     "CudaShell",
     "build_shell",
+    "chain_shells",
     "check_shell",
     "field_arrays",
     "field_forward",
@@ -70,6 +71,7 @@ class CudaShell:
 
     buffers: Mapping[str, Any]
     maps: Any
+    beyond: tuple[CudaShell, Any] | None = None  # held: that of the vertices that reach farther
 
 
 def build_shell(
@@ -110,6 +112,25 @@ def build_shell(
             call.stream,
         )  # fmt: skip
     return CudaShell(buffers, maps)
+
+
+def chain_shells(
+    shell: CudaShell, beyond: CudaShell, *, vertex_id: Any, stream: Stream
+) -> CudaShell:
+    """A shell some of whose vertices reach farther, as `PosedShell` has them with `wide`.
+
+    Parameters
+    ----------
+    shell : of all vertices, just built; it is changed. beyond : of those that reach farther, built
+        with the larger radius from their rows of vertices and maps, with buffers of its own.
+    vertex_id : [W] int32, ascending, the numbers of the vertices of `beyond` in `shell`; held, as
+        `beyond` is.
+    """
+    with Call("chain_shells", stream) as call:
+        own, farther = _header(call, shell.buffers), _header(call, beyond.buffers)
+        ids = call.read("vertex_id", vertex_id, ("W",), np.int32)
+        call.module.chain_shells(own, farther, ids, call.stream)
+    return CudaShell(shell.buffers, shell.maps, (beyond, vertex_id))
 
 
 def _header(call: Call, buffers: Mapping[str, Any]) -> int:

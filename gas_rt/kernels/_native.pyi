@@ -110,7 +110,15 @@ class Trainer:
     def read(self, gradients: bool, table: F32, nets: F32) -> None: ...
 
 class Shell:
-    def __init__(self, vertices: F32, maps: F32, radius_m: float, threads: int) -> None: ...
+    def __init__(
+        self,
+        vertices: F32,
+        maps: F32,
+        radius_m: float,
+        beyond_ids: I32,
+        beyond_radius_m: float,
+        threads: int,
+    ) -> None: ...
     def query(self, points: F32, threads: int, vertex_id: I32, canonical: F32) -> None: ...
 
 def march(

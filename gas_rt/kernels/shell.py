@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from gas_rt.errors import InputError, ShapeError
 from gas_rt.kernels import twins
 from gas_rt.kernels._backend import check_threads, native, use_twins
 
-__all__ = ["PosedShell"]
+__all__ = ["PosedShell", "WideReach"]
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -20,8 +21,26 @@ I32 = NDArray[np.int32]
 MAX_RADIUS_M = 0.5
 
 
+@dataclass(frozen=True, eq=False)
+class WideReach:
+    """Vertices that points belong to which are farther from every vertex than a shell's radius.
+
+    Attributes
+    ----------
+    vertex_id : [W] numbers of vertices, ascending; at least one.
+    radius_m : how far these reach, in (0, 0.5].
+    """
+
+    vertex_id: I32
+    radius_m: float
+
+
 class PosedShell:
     """All points less than `radius_m` away from a posed vertex. Built once per pose.
+
+    A point belongs to the vertex nearest to it. One that is in nobody's reach belongs to the
+    nearest of the vertices `wide`, if those reach it: clothes stand off wide from some parts of a
+    body, and a sample beside an arm shall not be the arm's for that.
 
     Parameters
     ----------
@@ -29,32 +48,49 @@ class PosedShell:
     maps : [V, 3, 4] from `inverse_maps`: a point x near vertex v lies at ``maps[v] @ [x, 1]`` in
         canonical space.
     radius_m : in (0, 0.5].
+    wide : vertices that reach farther; none if None.
     threads : used here and by `query`; results do not depend on it.
 
     Attributes
     ----------
-    lo, hi : [3] the vertices' box grown by the radius; nothing outside is in the shell.
+    lo, hi : [3] a box; nothing outside is in the shell. Of the vertices grown by the radius.
     """
 
-    def __init__(self, vertices: F32, maps: F32, *, radius_m: float, threads: int = 1) -> None:
+    def __init__(
+        self,
+        vertices: F32,
+        maps: F32,
+        *,
+        radius_m: float,
+        wide: WideReach | None = None,
+        threads: int = 1,
+    ) -> None:
         vertices = checked(vertices, "vertices", shape=(None, 3))
         if len(vertices) == 0:
             raise ShapeError("vertices: expected at least one, got none")
         maps = checked(maps, "maps", shape=(len(vertices), 3, 4))
-        if not (math.isfinite(radius_m) and 0 < radius_m <= MAX_RADIUS_M):
-            raise InputError(
-                f"radius_m: expected a length in (0, {MAX_RADIUS_M}] metres, got {radius_m!r}"
-            )
-        self.radius_m = float(radius_m)
+        self.radius_m = _radius("radius_m", radius_m)
         self.threads = check_threads(threads)
-        by_axis = np.ascontiguousarray(vertices.T)  # NumPy is slow along an axis of stride three
-        self.lo: F32 = by_axis.min(1) - np.float32(radius_m)
-        self.hi: F32 = by_axis.max(1) + np.float32(radius_m)
         self._vertices, self._maps = vertices, maps
+        self.lo, self.hi = _box(vertices, self.radius_m)
+        self._wide_id = np.zeros(0, np.int32)
+        self._wide_radius_m = self.radius_m
+        if wide is not None:
+            self._wide_id = _checked_ids(wide.vertex_id, count=len(vertices))
+            self._wide_radius_m = _radius("wide.radius_m", wide.radius_m)
+            lo, hi = _box(vertices[self._wide_id], self._wide_radius_m)
+            self.lo, self.hi = np.minimum(self.lo, lo), np.maximum(self.hi, hi)
         self._compiled: native.Shell | None = None
         if not use_twins():
             try:
-                self._compiled = native.Shell(vertices, maps, self.radius_m, self.threads)
+                self._compiled = native.Shell(
+                    vertices,
+                    maps,
+                    self.radius_m,
+                    self._wide_id,
+                    self._wide_radius_m,
+                    self.threads,
+                )
             except ValueError as error:
                 size = ", ".join(f"{s:.0f}" for s in self.hi.astype(np.float64) - self.lo)
                 away_m = float(np.abs([self.lo, self.hi]).max())
@@ -90,8 +126,37 @@ class PosedShell:
         """
         points = checked(points, "points", shape=(None, 3))
         if self._compiled is None:
-            return twins.query_shell(self._vertices, self._maps, self.radius_m, points)
+            return twins.query_shell(
+                self._vertices,
+                self._maps,
+                self.radius_m,
+                points,
+                wide_id=self._wide_id,
+                wide_radius_m=self._wide_radius_m,
+            )
         vertex_id = np.empty(len(points), np.int32)
         canonical = np.empty_like(points)
         self._compiled.query(points, self.threads, vertex_id, canonical)
         return vertex_id, canonical
+
+
+def _radius(name: str, value: float) -> float:
+    if not (math.isfinite(value) and 0 < value <= MAX_RADIUS_M):
+        raise InputError(f"{name}: expected a length in (0, {MAX_RADIUS_M}] metres, got {value!r}")
+    return float(value)
+
+
+def _box(vertices: F32, radius_m: float) -> tuple[F32, F32]:
+    """The vertices' box grown by the radius."""
+    by_axis = np.ascontiguousarray(vertices.T)  # NumPy is slow along an axis of stride three
+    return by_axis.min(1) - np.float32(radius_m), by_axis.max(1) + np.float32(radius_m)
+
+
+def _checked_ids(vertex_id: I32, *, count: int) -> I32:
+    ids = checked(vertex_id, "wide.vertex_id", shape=(None,), dtype=np.int32)
+    if not len(ids) or ids[0] < 0 or ids[-1] >= count or (np.diff(ids) <= 0).any():
+        raise InputError(
+            f"wide.vertex_id: expected at least one number in 0..{count - 1}, each larger than the "
+            f"one before it, got {len(ids)} that are not"
+        )
+    return ids

@@ -9,7 +9,14 @@ import pytest
 from scipy.ndimage import binary_dilation
 from scipy.spatial import cKDTree
 
-from gas_rt.body.person_shell import MOST_M, Anchors, ShellRange, person_radius_m
+from gas_rt.body.person_shell import (
+    MOST_M,
+    Anchors,
+    ShellRange,
+    person_radius_m,
+    person_shell,
+    reach_m,
+)
 from gas_rt.cameras import framing_camera
 from gas_rt.core import Camera, Pose
 from gas_rt.engine.bundle import SHELL_MOST_M
@@ -20,13 +27,12 @@ from tests.toy_body import toy_body
 LIMITS = ShellRange(0.08, 0.25)
 BODY = toy_body()
 POSED = BODY.pose(np.zeros(10, np.float32), Pose(np.zeros((24, 3), np.float32)))
-MAPS = BODY.inverse_maps(POSED)
 CAMERA = framing_camera(POSED.vertices, side_px=96, fill=0.8)
 BARE = render_normals(POSED.vertices, BODY.faces, CAMERA)[1].astype(np.uint8) * 255
 
 
 def radius_of(mask: np.ndarray, *, camera: Camera = CAMERA) -> float:
-    return person_radius_m(mask, POSED.vertices, MAPS, camera, limits=LIMITS)
+    return person_radius_m(mask, BODY, POSED, camera, limits=LIMITS)
 
 
 def wrapped(pixels: int) -> np.ndarray:
@@ -38,7 +44,10 @@ def wrapped(pixels: int) -> np.ndarray:
 def least_distances(
     mask: np.ndarray, *, vertices: np.ndarray = POSED.vertices, camera: Camera = CAMERA
 ) -> np.ndarray:
-    """Metres between each masked pixel's ray, walked in steps of 2 mm, and the nearest vertex."""
+    """Metres between masked pixels' rays, walked in steps of 2 mm, and the nearest vertex.
+
+    Of rays that pass nearest to a vertex of hips, waist or legs.
+    """
     rows, columns = np.nonzero(mask)
     k = camera.intrinsics.astype(np.float64)
     ray = np.stack(
@@ -48,14 +57,16 @@ def least_distances(
     seen = vertices.astype(np.float64) @ camera.rotation.T + camera.translation
     along = np.arange(seen[:, 2].min() - 0.3, seen[:, 2].max() + 0.8, 0.002)
     tree = cKDTree(seen)
-    return np.array([tree.query(r * along[:, None])[0].min() for r in ray])
+    found = [tree.query(r * along[:, None]) for r in ray]
+    nearest = np.array([ids[far.argmin()] for far, ids in found])
+    return np.array([far.min() for far, _ in found])[np.isin(nearest, BODY.loose_vertices)]
 
 
 @pytest.mark.parametrize("pixels", [6, 8])
 def test_the_radius_is_what_the_mask_reaches_with_room_to_swing(pixels: int) -> None:
     mask = wrapped(pixels)
     distances = np.sort(least_distances(mask))
-    spared = distances[len(distances) - 1 - int(0.002 * len(distances))]
+    spared = distances[len(distances) - 1 - int(0.002 * np.count_nonzero(mask))]
     expected = math.ceil(1.25 * spared * 100) / 100
     assert LIMITS.least_m < expected < LIMITS.most_m
     assert radius_of(mask) == pytest.approx(expected)
@@ -84,11 +95,11 @@ def test_more_cloth_never_narrows_it() -> None:
 
 def test_a_long_lens_from_the_side_sees_as_far() -> None:
     """The same cloth, 40 m away, where float32 would be off by millimetres."""
-    quarter = np.array([[0, 0, -1], [0, 1, 0], [1, 0, 0]], np.float32)
-    for turn in (np.eye(3, dtype=np.float32), quarter):
-        posed = POSED.vertices @ turn.T
-        maps = MAPS.copy()
-        maps[:, :, :3] = maps[:, :, :3] @ turn.T
+    for turn in (0, -np.pi / 2):
+        rotations = np.zeros((24, 3), np.float32)
+        rotations[0, 1] = turn
+        turned = BODY.pose(np.zeros(10, np.float32), Pose(rotations))
+        posed = turned.vertices
         k = CAMERA.intrinsics.copy()
         k[:2, :2] *= 12
         centre = CAMERA.rotation @ (posed.min(0) + posed.max(0)) / 2 + CAMERA.translation
@@ -96,10 +107,34 @@ def test_a_long_lens_from_the_side_sees_as_far() -> None:
         bare = render_normals(posed, BODY.faces, far)[1]
         disc = np.hypot(*np.mgrid[-6:7, -6:7]) <= 6
         mask = np.where(binary_dilation(bare, disc), 255, 0).astype(np.uint8)
-        found = person_radius_m(mask, posed, maps, far, limits=LIMITS)
+        found = person_radius_m(mask, BODY, turned, far, limits=LIMITS)
         expected = least_distances(mask, vertices=posed, camera=far)
-        spared = np.sort(expected)[len(expected) - 1 - int(0.002 * len(expected))]
+        spared = np.sort(expected)[len(expected) - 1 - int(0.002 * np.count_nonzero(mask))]
         assert found == pytest.approx(math.ceil(1.25 * spared * 100) / 100)
+
+
+def test_wide_sleeves_and_hats_do_not_widen_it() -> None:
+    above = CAMERA.rotation @ POSED.vertices[BODY.loose_vertices].mean(0) + CAMERA.translation
+    waist = int(CAMERA.intrinsics[1, 1] * above[1] / above[2] + CAMERA.intrinsics[1, 2]) - 24
+    mask = BARE.copy()
+    mask[:waist] = wrapped(7)[:waist]
+    assert np.count_nonzero(mask) > 1.3 * np.count_nonzero(BARE)
+    assert radius_of(mask) == LIMITS.least_m
+
+
+def test_only_hips_waist_and_legs_reach_far() -> None:
+    reach = reach_m(BODY, 0.2, limits=LIMITS)
+    assert set(reach.tolist()) == {np.float32(0.08), np.float32(0.2)}
+    shell = person_shell(BODY, POSED, 0.2, limits=LIMITS)
+    heads = POSED.vertices[[POSED.vertices[:, 1].argmax(), POSED.vertices[:, 0].argmax()]]
+    feet = POSED.vertices[[POSED.vertices[:, 1].argmin()]]
+    for vertices, along in ((heads, [[0, 1, 0], [1, 0, 0]]), (feet, [[0, -1, 0]])):
+        direction = np.array(along, np.float32)
+        for distance_m in (0.07, 0.09, 0.19, 0.21):
+            reached = distance_m < (0.2 if vertices is feet else 0.08)
+            assert ((shell.query(vertices + distance_m * direction)[0] >= 0) == reached).all()
+    tight = person_shell(BODY, POSED, LIMITS.least_m, limits=LIMITS)
+    np.testing.assert_array_equal(tight.lo, POSED.vertices.min(0) - np.float32(0.08))
 
 
 def test_of_a_huge_mask_some_pixels_are_enough() -> None:

@@ -24,7 +24,8 @@ CONFIG = BakeConfig(
 def body() -> CanonicalBody:
     model = toy_body()
     canonical = model.canonical()
-    return CanonicalBody(canonical.vertices, canonical.normals, model.faces)
+    reach = np.full(len(canonical.vertices), RADIUS_M, np.float32)
+    return CanonicalBody(canonical.vertices, canonical.normals, model.faces, reach)
 
 
 def painted(body: CanonicalBody, *, points: int = 4096) -> Teacher:
@@ -50,9 +51,7 @@ def painted(body: CanonicalBody, *, points: int = 4096) -> Teacher:
 
 
 def test_points_lie_in_the_shell_and_mostly_near_the_body(body: CanonicalBody) -> None:
-    x, d = shell_points(
-        body, 20_000, radius_m=RADIUS_M, config=CONFIG, rng=np.random.default_rng(0)
-    )
+    x, d = shell_points(body, 20_000, config=CONFIG, rng=np.random.default_rng(0))
     nearest, _ = Anchors(body.vertices).around(RADIUS_M).query(x)
     assert (nearest >= 0).all()  # within twice the radius
     np.testing.assert_allclose(np.linalg.norm(d, axis=1), 1, atol=1e-5)
@@ -60,6 +59,18 @@ def test_points_lie_in_the_shell_and_mostly_near_the_body(body: CanonicalBody) -
     assert np.median(distance) < 0.8 * RADIUS_M
     facing = ((d * body.normals[nearest]).sum(1) < 0).mean()
     assert facing > 0.75
+
+
+def test_points_go_as_far_as_the_vertices_reach(body: CanonicalBody) -> None:
+    upper = body.vertices[:, 1] > np.median(body.vertices[:, 1])
+    reach = np.where(upper, RADIUS_M, 3 * RADIUS_M).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x, _ = shell_points(replace(body, reach_m=reach), 20_000, config=CONFIG, rng=rng)
+    nearest, _ = Anchors(body.vertices).around(3 * RADIUS_M).query(x)
+    distance = np.linalg.norm(x - body.vertices[nearest], axis=1)
+    far = np.quantile(distance[upper[nearest]], 0.99), np.quantile(distance[~upper[nearest]], 0.99)
+    assert far[0] < 1.3 * RADIUS_M
+    assert far[1] > 2 * RADIUS_M
 
 
 def test_a_bake_learns_its_teacher(body: CanonicalBody) -> None:
@@ -70,11 +81,10 @@ def test_a_bake_learns_its_teacher(body: CanonicalBody) -> None:
         body,
         anchor_shell=Anchors(body.vertices).around(RADIUS_M),
         box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
-        radius_m=RADIUS_M,
         config=CONFIG,
         threads=2,
     )
-    x, d = shell_points(body, 5_000, radius_m=RADIUS_M, config=CONFIG, rng=np.random.default_rng(9))
+    x, d = shell_points(body, 5_000, config=CONFIG, rng=np.random.default_rng(9))
     sigma, rgb = field_forward(baked.field, x, d)
     expected_sigma, expected_rgb = teacher.query(x, d)
     clear = np.abs(x[:, 0]) > 0.02
@@ -115,7 +125,6 @@ def test_a_pool_smaller_than_a_batch_is_used_whole(body: CanonicalBody) -> None:
         body,
         anchor_shell=Anchors(body.vertices).around(RADIUS_M),
         box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
-        radius_m=RADIUS_M,
         config=config,
         threads=1,
     )

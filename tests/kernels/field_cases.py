@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from gas_rt.core import Camera
-from gas_rt.kernels import FieldTrainer, HashField, HashGridConfig, PosedShell, learning_rate
+from gas_rt.kernels import (
+    FieldTrainer,
+    HashField,
+    HashGridConfig,
+    PosedShell,
+    WideReach,
+    learning_rate,
+)
 
 SMALL = HashGridConfig(levels=4, features=4, log2_table=10, base_resolution=6, per_level_scale=1.7)
 LO, HI = np.float32([-0.5, -0.6, -0.4]), np.float32([0.5, 0.6, 0.4])
@@ -51,17 +58,28 @@ def sphere_field(*, steps: int = 150, points: int = 8192) -> HashField:
     return trainer.field()
 
 
-def identity_shell(vertices: np.ndarray, *, radius_m: float) -> PosedShell:
+def identity_shell(vertices: np.ndarray, *, radius_m: float, wide: bool = False) -> PosedShell:
+    """With `wide` every third vertex reaches twice as far."""
     maps = np.tile(np.eye(3, 4, dtype=np.float32), (len(vertices), 1, 1))
-    return PosedShell(vertices, maps, radius_m=radius_m)
+    return PosedShell(
+        vertices, maps, radius_m=radius_m, wide=_third(vertices, radius_m) if wide else None
+    )
 
 
-def random_shell(*, seed: int = 0, count: int = 80, radius_m: float = 0.06) -> PosedShell:
-    """A cloud of vertices with affine maps of their own."""
+def _third(vertices: np.ndarray, radius_m: float) -> WideReach:
+    return WideReach(np.arange(0, len(vertices), 3, dtype=np.int32), 2 * radius_m)
+
+
+def random_shell(
+    *, seed: int = 0, count: int = 80, radius_m: float = 0.06, wide: bool = False
+) -> PosedShell:
+    """A cloud of vertices with affine maps of their own; `wide` as above."""
     rng = np.random.default_rng(seed)
     vertices = rng.uniform(-0.2, 0.2, (count, 3)).astype(np.float32)
     maps = np.eye(3, 4) + rng.normal(size=(count, 3, 4)) * 0.1
-    return PosedShell(vertices, maps, radius_m=radius_m)
+    return PosedShell(
+        vertices, maps, radius_m=radius_m, wide=_third(vertices, radius_m) if wide else None
+    )
 
 
 def camera(width: int, height: int, *, distance_m: float = 1.5, turn: float = 0.0) -> Camera:

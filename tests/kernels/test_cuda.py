@@ -122,6 +122,31 @@ def test_the_nearest_vertex_is_exact(radius_m: float) -> None:
     assert 100 < (want >= 0).sum() < 1500
 
 
+def test_what_nobody_reaches_belongs_to_the_nearest_that_reaches_farther() -> None:
+    rng = np.random.default_rng(4)
+    vertices = f32(rng.normal(0, 0.15, (200, 3)))
+    wide_id = np.flatnonzero(vertices[:, 1] < 0).astype(np.int32)
+    points = f32(vertices[rng.integers(0, 200, 1200)] + rng.normal(0, 0.1, (1200, 3)))
+    maps = f32(rng.normal(size=(200, 3, 4)))
+    built = []
+    for rows, radius_m in ((np.arange(200), 0.04), (wide_id, 0.2)):
+        buffers = cuda.shell_buffers(blocks=3000, numbered=1000, groups=1 << 15)
+        arrays = {name: empty(*shape, dtype=d) for name, (shape, d) in buffers.items()}
+        own = gpu(vertices[rows]), gpu(maps[rows])
+        built.append(cuda.build_shell(*own, radius_m=radius_m, buffers=arrays, stream=STREAM))
+    ids = gpu(wide_id, dtype=np.int32)
+    shell = cuda.chain_shells(*built, vertex_id=ids, stream=STREAM)
+    found, canonical = empty(1200, dtype=np.int32), empty(1200, 3)
+    cuda.query_shell(shell, gpu(points), vertex_id=found, canonical=canonical, stream=STREAM)
+    want = twins.query_shell(vertices, maps, 0.04, points, wide_id=wide_id, wide_radius_m=0.2)
+    np.testing.assert_array_equal(found.array, want[0])
+    np.testing.assert_allclose(canonical.array, want[1], atol=1e-5)
+    alone = twins.query_shell(vertices, maps, 0.04, points)[0]
+    assert 100 < (alone >= 0).sum() < (want[0] >= 0).sum() - 300
+    with pytest.raises(ShapeError, match=r"chain_shells: vertex_id: expected shape"):
+        cuda.chain_shells(*built, vertex_id=empty(2, 2, dtype=np.int32), stream=STREAM)
+
+
 @pytest.mark.parametrize(
     ("sizes", "scale", "message"),
     [

@@ -133,7 +133,8 @@ def test_nothing_is_seen_behind_the_camera_or_beside_the_box() -> None:
 def test_march_agrees_with_its_twin(
     width: int, height: int, samples: int, turn: float, distance_m: float, mode: str, seed: int
 ) -> None:
-    field, shell = random_field(seed=seed, scale=0.3), random_shell(seed=seed)
+    field = random_field(seed=seed, scale=0.3)
+    shell = random_shell(seed=seed, wide=seed % 2 == 1)
     # A focal length in front of the picture, wherever the camera stands.
     at = camera(width, height, turn=turn)
     view = Camera(at.intrinsics, at.rotation, [0, 0, distance_m], width, height)
@@ -167,7 +168,7 @@ def test_march_agrees_with_its_twin(
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 9), st.floats(0.0, 6.3))
 def test_packed_samples_agree_with_their_twin(seed: int, turn: float) -> None:
-    shell, view = random_shell(seed=seed), camera(13, 11, turn=turn)
+    shell, view = random_shell(seed=seed, wide=seed % 2 == 1), camera(13, 11, turn=turn)
     packed = march_samples(shell, view, threads=2)
     offsets, ray, delta, canonical, direction, vertex_id = twins.march_samples(
         shell, view, samples=48, pixels=None
@@ -190,7 +191,8 @@ def test_stepping_over_empty_space_misses_nothing(seed: int, away_m: float) -> N
     # Scattered far apart, so that rays cross empty blocks, graze others and start outside.
     rng = np.random.default_rng(seed)
     vertices = (rng.uniform(-1, 1, (25, 3)) + away_m).astype(np.float32)
-    shell = identity_shell(vertices, radius_m=float(rng.uniform(0.02, 0.2)))
+    wide = bool(rng.random() < 0.5)
+    shell = identity_shell(vertices, radius_m=float(rng.uniform(0.02, 0.2)), wide=wide)
     view = camera(20, 14, distance_m=3.0, turn=float(rng.uniform(-3, 3)))
     centre = np.full(3, away_m, np.float32)
     view = Camera(view.intrinsics, view.rotation, view.translation - view.rotation @ centre, 20, 14)
@@ -209,7 +211,8 @@ def test_every_pixel_whose_ray_has_samples_is_drawn(seed: int, away_m: float) ->
     # Cameras outside the cloud of vertices and in it, upright and not, with uneven lenses.
     rng = np.random.default_rng(seed)
     vertices = (rng.uniform(-1, 1, (25, 3)) + away_m).astype(np.float32)
-    shell = identity_shell(vertices, radius_m=float(rng.uniform(0.02, 0.2)))
+    wide = bool(rng.random() < 0.5)
+    shell = identity_shell(vertices, radius_m=float(rng.uniform(0.02, 0.2)), wide=wide)
     rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     rotation *= np.sign(np.linalg.det(rotation))
     distance_m = float(rng.choice([0.0, 1.0, 3.0, 35.0]))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
 from gas_rt.errors import InputError, ShapeError
-from gas_rt.kernels import PosedShell, twins
+from gas_rt.kernels import PosedShell, WideReach, twins
 
 
 def identity_maps(n: int) -> Any:
@@ -45,6 +45,42 @@ def test_the_nearest_vertex_is_exact(seed: int, radius_m: float) -> None:
     want_id, want = twins.query_shell(vertices, maps, radius_m, points)
     np.testing.assert_array_equal(vertex_id, want_id)
     np.testing.assert_allclose(canonical, want, atol=1e-5)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.03, 0.08]), st.sampled_from([0.05, 0.25]))
+@settings(max_examples=20, deadline=None)
+def test_what_nobody_reaches_belongs_to_the_nearest_that_reaches_farther(
+    seed: int, radius_m: float, wide_m: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    vertices = cloud(seed, int(rng.integers(2, 800)))
+    wide_id = np.flatnonzero(rng.random(len(vertices)) < rng.random()).astype(np.int32)
+    wide_id = wide_id if len(wide_id) else np.array([1], np.int32)
+    maps = f32(rng.normal(size=(len(vertices), 3, 4)))
+    shell = PosedShell(
+        vertices, maps, radius_m=radius_m, wide=WideReach(wide_id, wide_m), threads=2
+    )
+    near = vertices[rng.integers(0, len(vertices), 300)]
+    points = f32(
+        np.concatenate(
+            [near + rng.normal(0, wide_m, (300, 3)), rng.uniform(shell.lo, shell.hi, (200, 3))]
+        )
+    )
+    vertex_id, canonical = shell.query(points)
+    distance, nearest = cKDTree(vertices).query(points)
+    farther, of_wide = cKDTree(vertices[wide_id]).query(points)
+    want = np.where(distance < radius_m, nearest, np.where(farther < wide_m, wide_id[of_wide], -1))
+    np.testing.assert_array_equal(vertex_id, want)  # no two are as near, in clouds
+    moved = np.einsum("nik,nk->ni", maps[want, :, :3], points) + maps[want, :, 3]
+    np.testing.assert_allclose(canonical, np.where(want[:, None] < 0, 0, moved), atol=1e-5)
+    ours = twins.query_shell(
+        vertices, maps, radius_m, points, wide_id=wide_id, wide_radius_m=wide_m
+    )
+    np.testing.assert_array_equal(vertex_id, ours[0])
+    np.testing.assert_allclose(canonical, ours[1], atol=1e-5)
+    for corner, sign in ((shell.lo, -1), (shell.hi, 1)):
+        outside = np.array([corner + sign * np.eye(3)[d] * 1e-4 for d in range(3)])
+        assert (shell.query(f32(outside))[0] == -1).all()
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.02, 0.3]), st.integers(1, 3))
@@ -144,6 +180,14 @@ def test_bad_arguments_are_named() -> None:
     for radius_m in (0, -1, 5, float("nan")):
         with pytest.raises(InputError, match=r"radius_m: expected a length in \(0, 0\.5\]"):
             PosedShell(np.zeros((1, 3)), one, radius_m=radius_m)
+    three = np.eye(3)
+    for ids in ([], [-1], [3], [1, 1], [2, 0]):
+        wide = WideReach(np.array(ids, np.int32), 0.2)
+        with pytest.raises(InputError, match=r"wide\.vertex_id: expected at least one number in"):
+            PosedShell(three, identity_maps(3), radius_m=0.1, wide=wide)
+    wide = WideReach(np.array([0], np.int32), 0.7)
+    with pytest.raises(InputError, match=r"wide\.radius_m: expected a length in \(0, 0\.5\]"):
+        PosedShell(three, identity_maps(3), radius_m=0.1, wide=wide)
     with pytest.raises(ShapeError, match=r"points: .* NaN"):
         PosedShell(np.zeros((1, 3)), one, radius_m=0.05).query(np.full((1, 3), np.nan))
 

@@ -138,6 +138,7 @@ def large_calls() -> dict[str, Callable[[], Any]]:
     delta, ray, nearest = (np.empty(found.count, t) for t in (np.float32, np.int32, np.int32))
     offsets = np.empty(256 * 256 + 1, np.int64)
     table, nets = empty(SMALL.n_params), empty(32 * SMALL.n_padded + 512 + 1536)
+    third = np.arange(0, n, 3, dtype=np.int32)
     chain = np.arange(-1, len(many) - 1, dtype=np.int32)
     chained = empty(1, len(many), 3, 4), empty(1, len(many), 3)
     chain_poses = many[None]
@@ -160,7 +161,7 @@ def large_calls() -> dict[str, Callable[[], Any]]:
         "Field.density": lambda: field.density(x, 1, sigma),
         "Trainer.run": lambda: trainer.run(x, x, one, x, weight, 0.01, 5, -1, 0.9, 0.99, 1e-15, 1),
         "Trainer.read": lambda: trainer.read(False, table, nets),
-        "Shell": lambda: native.Shell(vertices, maps, 0.05, 1),
+        "Shell": lambda: native.Shell(vertices, maps, 0.05, third, 0.1, 1),
         "Shell.query": lambda: shell.query(x, 1, near, moved),
         "march": lambda: native.march(shell, field, far_camera, None, 1, 48, 0, 1, colour, alpha),
         "composite": lambda: native.composite(

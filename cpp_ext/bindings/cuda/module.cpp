@@ -190,6 +190,14 @@ void bind_shell(nb::module_& m) {
       },
       Release());
   m.def(
+      "chain_shells",
+      [](Address shell, Address beyond, Address ids, Address stream) {
+        check(chain_shells(at<ShellHeader>(shell), at<ShellHeader>(beyond), at<int32_t>(ids),
+                           stream_at(stream)),
+              "chain_shells");
+      },
+      Release());
+  m.def(
       "query_shell",
       [](Address shell, Address points, Address directions, int64_t n, Address vertex_id,
          Address canonical, Address canonical_directions, Address stream) {

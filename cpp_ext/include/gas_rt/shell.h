@@ -2,6 +2,9 @@
 //
 // Space is cut into leaves of 3 cm, grouped in blocks of 4 x 4 x 4. Every leaf lists the vertices
 // that can be nearest to some point in it, so a query looks at its leaf's list alone and is exact.
+//
+// Some vertices may reach farther than the others. They are a shell of their own, which is asked
+// for the points that are in nobody's reach.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +44,9 @@ struct ShellView {
   const int32_t* block;       // [z, y, x] number of the block, -1 = no vertex within the radius
   const int32_t* leaf_start;  // [numbered blocks * kLeavesInBlock + 1] into lanes
   const ShellLanes* lanes;
-  const float* maps;  // [V, 3, 4] posed to canonical
+  const float* maps;          // [V, 3, 4] posed to canonical
+  const ShellView* beyond;    // of those that reach farther, without maps; null if there are none
+  const int32_t* beyond_ids;  // [its vertices] their numbers in this shell
 };
 
 // The number of leaf (x, y, z) in its block: octant by octant, x fastest.
@@ -107,8 +112,12 @@ GAS_RT_HD int32_t nearest_in_leaf(const ShellView& shell, ShellLeaf leaf, Vec3f 
 #endif
 }
 
+// The vertex that p belongs to.
 GAS_RT_HD int32_t nearest_vertex(const ShellView& shell, Vec3f p) {
-  return nearest_in_leaf(shell, find_leaf(shell, p), p);
+  const int32_t own = nearest_in_leaf(shell, find_leaf(shell, p), p);
+  if (own != kNoVertex || shell.beyond == nullptr) return own;
+  const int32_t far = nearest_in_leaf(*shell.beyond, find_leaf(*shell.beyond, p), p);
+  return far == kNoVertex ? kNoVertex : shell.beyond_ids[far];
 }
 
 GAS_RT_HD Vec3f to_canonical(const ShellView& shell, int32_t vertex, Vec3f p) {

@@ -1,7 +1,10 @@
 // The posed shell's storage on the host, and its CPU drivers.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "gas_rt/dispatch.h"
@@ -18,6 +21,19 @@ struct ShellIndex {
   std::vector<int32_t> leaf_start;
   Reused<ShellLanes> lanes;
   std::vector<float> maps;
+  std::unique_ptr<ShellIndex> beyond;  // of the vertices that reach farther
+  std::vector<int32_t> beyond_ids;
+  ShellView beyond_view;
+
+  // Takes the shell of vertices `ids` of this one, which reach farther.
+  void reach_beyond(std::unique_ptr<ShellIndex> farther, std::vector<int32_t> ids) {
+    lo = {std::min(lo.x, farther->lo.x), std::min(lo.y, farther->lo.y),
+          std::min(lo.z, farther->lo.z)};
+    hi = {std::max(hi.x, farther->hi.x), std::max(hi.y, farther->hi.y),
+          std::max(hi.z, farther->hi.z)};
+    beyond = std::move(farther), beyond_ids = std::move(ids);
+    beyond_view = beyond->view();
+  }
 
   ShellView view() const {
     ShellView view{};
@@ -29,6 +45,7 @@ struct ShellIndex {
     }
     view.block = block.data(), view.leaf_start = leaf_start.data();
     view.lanes = lanes.get(), view.maps = maps.data();
+    if (beyond) view.beyond = &beyond_view, view.beyond_ids = beyond_ids.data();
     return view;
   }
 };
@@ -37,7 +54,8 @@ struct ShellIndex {
 constexpr int64_t kMaxShellBlocks = int64_t{1} << 22;
 
 struct ShellTable {
-  // vertices [V, 3] with V > 0, maps [V, 3, 4]. Throws std::length_error beyond kMaxShellBlocks.
+  // vertices [V, 3] with V > 0, maps [V, 3, 4] or null. Throws std::length_error beyond
+  // kMaxShellBlocks.
   void (*build_shell)(const float* vertices, const float* maps, int64_t n_vertices, float radius_m,
                       int threads, ShellIndex* out);
   // points [N, 3] -> vertex_id [N], canonical [N, 3] (0 where vertex_id is -1)
