@@ -118,12 +118,12 @@ def enroll(
     tell(0.02, "encoding the photo")
     features = _encode(parts, fitted, body_fit.betas, body_fit.pose)
     latent, embedding = _encode_reference(parts, fitted)
-    wider = radius_m - bundle.shell_radius_m
+    body = parts.canonical_body(radius_m)
     field = bake(
         _teacher(parts, features, body_fit.betas, body_fit.pose, fitted.camera, radius_m=radius_m),
-        parts.canonical_body(radius_m),
+        body,
         anchor_shell=parts.anchors(radius_m),
-        box=(bundle.box_lo - wider, bundle.box_hi + wider),
+        box=_box(body, bundle),
         config=config,
         threads=parts.threads,
         progress=lambda share, doing: tell(0.05 + 0.95 * share, doing),
@@ -143,6 +143,14 @@ def enroll(
         latent=latent,
         embedding=embedding,
     )
+
+
+def _box(body: CanonicalBody, bundle: BundleConfig) -> tuple[F32, F32]:
+    """The bundle's box, which is for the least radius, grown to what the vertices reach."""
+    least, reach = np.float32(bundle.shell_radius_m), body.reach_m[:, None]
+    lo = (body.vertices - reach).min(0) - (body.vertices.min(0) - least)
+    hi = (body.vertices + reach).max(0) - (body.vertices.max(0) + least)
+    return bundle.box_lo + lo, bundle.box_hi + hi
 
 
 def teacher_of(parts: ModelParts, avatar: Avatar) -> Teacher:
@@ -209,8 +217,8 @@ def _radius_m(parts: ModelParts, photo: ModelPhoto, fit: BodyFit) -> float:
     if radius_m == limits.most_m > limits.least_m:
         warnings.warn(
             "enroll: the mask reaches farther from the fitted body than clothes do: what is more "
-            f"than {radius_m:g} m off is cut off, and drawing takes longer than other people's; "
-            "check that mask and fit are of this photo",
+            f"than {radius_m:g} m off hips and legs is cut off, and drawing takes longer than "
+            "other people's; check that mask and fit are of this photo",
             GasRtWarning,
             stacklevel=3,
         )

@@ -245,9 +245,14 @@ def test_a_person_in_wide_clothes_has_a_wider_shell(
     worn = np.where(person.mask[..., None], person.rgb, 90).astype(np.uint8) * cloth[..., None]
     clad = toy_model.enroll(worn, person.fit, cloth, bake=NO_BAKE)
     assert clad.radius_m > avatar.radius_m == RADIUS_M
-    wider = clad.radius_m - avatar.radius_m
-    np.testing.assert_allclose(clad.field.lo, avatar.field.lo - wider, atol=1e-6)
-    np.testing.assert_allclose(clad.field.hi, avatar.field.hi + wider, atol=1e-6)
+    vertices = toy_model.parts.body.canonical().vertices
+    reach = np.full((len(vertices), 1), RADIUS_M)
+    reach[toy_model.parts.body.loose_vertices] = clad.radius_m
+    for box, sign in ((clad.field.lo, -1), (clad.field.hi, 1)):
+        assert (sign * (vertices + sign * reach) <= sign * box).all()
+    grown = np.concatenate([avatar.field.lo - clad.field.lo, clad.field.hi - avatar.field.hi])
+    assert grown.min() == pytest.approx(0, abs=1e-6)  # above the head
+    assert grown.max() == pytest.approx(clad.radius_m - RADIUS_M, abs=1e-6)  # below the feet
 
     clad.save(tmp_path / "clad.avatar")
     opened = toy_model.open_avatar(tmp_path / "clad.avatar")
@@ -268,7 +273,7 @@ def test_a_person_in_wide_clothes_has_a_wider_shell(
 
 
 def test_a_mask_that_cannot_be_clothes_is_told(toy_model: Model, person: ToyPerson) -> None:
-    with pytest.warns(GasRtWarning, match=r"more than 0\.25 m off is cut off.*check that mask"):
+    with pytest.warns(GasRtWarning, match=r"0\.25 m off hips and legs is cut.*check that mask"):
         toy_model.enroll(person.rgb, person.fit, np.ones_like(person.mask), bake=NO_BAKE)
 
 

@@ -129,12 +129,14 @@ def person_radius_m(
     stride = math.ceil(math.sqrt(len(covered) / LOOKED_AT)) or 1
     rows, columns = covered[(covered % stride == 0).all(1)].T
     spare = int(SPARE * len(rows))
-    maps = body.inverse_maps(posed, threads=threads)
-    near = PosedShell(posed.vertices, maps, radius_m=limits.least_m / SWING, threads=threads)
+    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(posed.vertices), 1, 1))
+    near = PosedShell(posed.vertices, still, radius_m=limits.least_m / SWING, threads=threads)
     pixels = np.stack([columns, rows], 1).astype(np.int32)
     outside = pixels[~_met(near, camera, pixels, threads)]
-    distance, nearest = _distances(outside, posed.vertices, camera)
-    distance = np.sort(distance[np.isin(nearest, body.loose_vertices)])
+    # A hand that hangs before a skirt does not make the skirt the hand's.
+    trunk = np.delete(np.arange(len(posed.vertices)), body.arm_vertices)
+    distance, nearest = _distances(outside, posed.vertices[trunk], camera)
+    distance = np.sort(distance[np.isin(trunk[nearest], body.loose_vertices)])
     if len(distance) <= spare:
         return limits.least_m
     reach = SWING * float(distance[len(distance) - 1 - spare])

@@ -27,6 +27,10 @@ LOOSE_JOINTS = (
     *("pelvis", "spine1", "left_hip", "right_hip", "left_knee", "right_knee"),
     *("left_ankle", "right_ankle", "left_foot", "right_foot"),
 )
+ARM_JOINTS = (
+    *("left_collar", "right_collar", "left_shoulder", "right_shoulder", "left_elbow"),
+    *("right_elbow", "left_wrist", "right_wrist", "left_hand", "right_hand"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,10 +137,19 @@ class BodyModel:
     @functools.cached_property
     def loose_vertices(self) -> I32:
         """Numbers of the vertices that skirts and coats hang from: of hips, waist and legs."""
-        loose = np.zeros(self.vertex_count, np.float32)
+        return np.flatnonzero(self._moved_by(LOOSE_JOINTS)).astype(np.int32)
+
+    @functools.cached_property
+    def arm_vertices(self) -> I32:
+        """Numbers of the vertices of shoulders, arms and hands."""
+        return np.flatnonzero(self._moved_by(ARM_JOINTS)).astype(np.int32)
+
+    def _moved_by(self, joints: tuple[str, ...]) -> NDArray[np.bool_]:
+        """[V] whether most of a vertex's weight is with some of the joints."""
+        share = np.zeros(self.vertex_count, np.float32)
         for bones, weights in zip(self.bone_ids.T, self.bone_weights.T, strict=True):
-            loose += weights * np.isin(bones, [joint_index(name) for name in LOOSE_JOINTS])
-        return np.flatnonzero(loose >= 0.5).astype(np.int32)
+            share += weights * np.isin(bones, [joint_index(name) for name in joints])
+        return share >= 0.5
 
     @functools.cached_property
     def big_pose(self) -> Pose:

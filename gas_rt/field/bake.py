@@ -20,6 +20,7 @@ from gas_rt.kernels import (
     learning_rate,
     occupancy,
 )
+from gas_rt.kernels.trainer import STEP_M
 
 __all__ = ["BakeConfig", "Baked", "CanonicalBody", "bake", "shell_points"]
 
@@ -34,21 +35,27 @@ class BakeConfig:
     Attributes
     ----------
     grid : sizes of the hash grid; its finest cells, a centimetre wide, are as fine as the march's
-        samples (both coarser for wide clothes), and finer ones cost 1.5 dB in collisions.
+        samples (both coarser for wide clothes), and finer ones cost more in collisions.
     pool : canonical points the teacher is asked about.
     batch : points per step; steps : of Adam.
-    near_share : share of the points drawn close to the body, where the surface of skin and cloth
-        lies; the rest fills the shell evenly.
+    edge_share : share of the points drawn where others found the teacher to be neither empty nor
+        opaque: around the surface that pictures show, wherever cloth has it.
+    edge_sigma_m : spread about the points that found it.
+    near_share : share of the others drawn close to the body; the rest fills the shell evenly.
     near_sigma_m : spread of those points about the body's surface.
     facing_share : share of viewing directions that look at the body from outside.
     cells : of the occupancy, per axis.
     """
 
-    grid: HashGridConfig = field(default_factory=lambda: HashGridConfig(per_level_scale=1.4))
+    grid: HashGridConfig = field(
+        default_factory=lambda: HashGridConfig(per_level_scale=1.4, log2_table=16)
+    )
     pool: int = 1_000_000
     batch: int = 1 << 15
     steps: int = 600
-    near_share: float = 0.7
+    edge_share: float = 0.6
+    edge_sigma_m: float = 0.007
+    near_share: float = 0.5
     near_sigma_m: float = 0.02
     facing_share: float = 0.85
     cells: int = 128
@@ -86,23 +93,19 @@ def bake(
     threads: int,
     progress: Progress | None = None,
 ) -> Baked:
-    """Fit a hash grid to the teacher; deterministic in `config.seed` for any number of threads.
+    """Fit a hash grid to the teacher; deterministic in `config.seed` and the teacher's answers.
+
+    The number of threads makes no difference beyond that.
 
     `progress` is told the share done in [0, 1] and what is being done.
     """
     rng = np.random.default_rng(config.seed)
     tell = progress or (lambda share, doing: None)
-    x, d = shell_points(body, config.pool, config=config, rng=rng)
-    sigma, rgb = np.empty(len(x), np.float32), np.empty((len(x), 3), np.float32)
-    chunk = max(1, config.pool // 32)
-    for begin in range(0, len(x), chunk):
-        rows = slice(begin, begin + chunk)
-        sigma[rows], rgb[rows] = teacher.query(x[rows], d[rows])
-        tell(TEACHER_SHARE * min(1.0, (begin + chunk) / len(x)), "asking the model")
+    pool = _asked(teacher, body, config, rng, tell)
     trainer = FieldTrainer(config.grid, config.seed, lo=box[0], hi=box[1], threads=threads)
-    for step, batch in enumerate(_batches(len(x), config, rng)):
+    for step, batch in enumerate(_batches(config.pool, config, rng)):
         rate = learning_rate(step, config.steps)
-        trainer.step(x[batch], d[batch], sigma[batch], rgb[batch], lr=rate)
+        trainer.step(*(values[batch] for values in pool), lr=rate)
         done = (step + 1) / config.steps
         tell(TEACHER_SHARE + TRAINING_SHARE * done, "baking the field")
     tell(TEACHER_SHARE + TRAINING_SHARE, "finding the empty space")
@@ -113,6 +116,49 @@ def bake(
 
 
 TEACHER_SHARE, TRAINING_SHARE = 0.25, 0.65  # of a bake's time, for the progress bar
+MOST_AROUND = 1000  # points drawn around one on the surface, where few were found
+
+
+def _asked(
+    teacher: Teacher,
+    body: CanonicalBody,
+    config: BakeConfig,
+    rng: np.random.Generator,
+    tell: Progress,
+) -> tuple[F32, F32, F32, F32]:
+    """The pool: points [N, 3], directions [N, 3], the teacher's density [N] and colour [N, 3]."""
+    at_edges = round(config.edge_share * config.pool)
+    x, d = shell_points(body, config.pool - at_edges, config=config, rng=rng)
+    done = 0
+
+    def ask(points: F32, directions: F32) -> tuple[F32, F32]:
+        nonlocal done
+        sigma, rgb = np.empty(len(points), np.float32), np.empty((len(points), 3), np.float32)
+        chunk = max(1, config.pool // 32)
+        for begin in range(0, len(points), chunk):
+            rows = slice(begin, begin + chunk)
+            sigma[rows], rgb[rows] = teacher.query(points[rows], directions[rows])
+            done += len(sigma[rows])
+            tell(TEACHER_SHARE * done / config.pool, "asking the model")
+        return sigma, rgb
+
+    sigma, rgb = ask(x, d)
+    opacity = 1 - np.exp(-sigma.astype(np.float64) * STEP_M)
+    # Weights and a running sum, not a threshold: an answer that differs in its last bits moves the
+    # choice by as little.
+    passed = np.cumsum(4 * opacity * (1 - opacity))  # 1 each for points on the surface
+    few = min(at_edges, int(MOST_AROUND * passed[-1]) if len(passed) else 0)
+    found = np.searchsorted(passed, rng.random(few) * (passed[-1] if few else 0.0))
+    around = x[found] + rng.normal(0, config.edge_sigma_m, (few, 3)).astype(np.float32)
+    left = shell_points(body, at_edges - few, config=config, rng=rng)
+    more = tuple(np.concatenate(two) for two in zip((around, d[found]), left, strict=True))
+    answers = ask(*more)
+    return (
+        np.concatenate([x, more[0]]),
+        np.concatenate([d, more[1]]),
+        np.concatenate([sigma, answers[0]]),
+        np.concatenate([rgb, answers[1]]),
+    )
 
 
 def _as_stored(field: HashField) -> HashField:

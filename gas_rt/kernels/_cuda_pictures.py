@@ -123,11 +123,13 @@ def chain_shells(
     ----------
     shell : of all vertices, just built; it is changed. beyond : of those that reach farther, built
         with the larger radius from their rows of vertices and maps, with buffers of its own.
-    vertex_id : [W] int32, ascending, the numbers of the vertices of `beyond` in `shell`; held, as
-        `beyond` is.
+    vertex_id : [W] int32, the numbers of the vertices of `beyond` in `shell`, ascending; held, as
+        `beyond` is. One that is out of range is followed: check them on the host.
+    stream : that both were built on.
     """
     with Call("chain_shells", stream) as call:
         own, farther = _header(call, shell.buffers), _header(call, beyond.buffers)
+        call.read("maps of beyond", beyond.maps, ("W", 3, 4))
         ids = call.read("vertex_id", vertex_id, ("W",), np.int32)
         call.module.chain_shells(own, farther, ids, call.stream)
     return CudaShell(shell.buffers, shell.maps, (beyond, vertex_id))
@@ -171,6 +173,7 @@ def query_shell(
 ) -> None:
     """The nearest vertex of each point, and where the point lies in canonical space.
 
+    Of a chained shell, that of the vertices that reach farther where no other reaches the point.
     points [N, 3] → vertex_id [N] int32, -1 outside the shell, the lowest of vertices equally near;
     canonical [N, 3], zero outside. directions [N, 3] → canonical_directions [N, 3], unit.
     """

@@ -113,6 +113,23 @@ def test_a_long_lens_from_the_side_sees_as_far() -> None:
         assert found == pytest.approx(math.ceil(1.25 * spared * 100) / 100)
 
 
+def test_hands_before_a_skirt_do_not_hide_it() -> None:
+    rotations = np.zeros((24, 3), np.float32)
+    rotations[16, 2], rotations[17, 2] = -1.3, 1.3
+    hanging = BODY.pose(np.zeros(10, np.float32), Pose(rotations))
+    bare = render_normals(hanging.vertices, BODY.faces, CAMERA)[1]
+    rows = np.flatnonzero(bare.any(1))
+    waist, knee = (int(rows[0] + share * np.ptp(rows)) for share in (0.45, 0.75))
+    middle = int(np.flatnonzero(bare.any(0)).mean())
+    radii = []
+    for half_width in range(4, 20, 2):
+        mask = np.where(bare, 255, 0).astype(np.uint8)
+        mask[waist:knee, middle - half_width : middle + half_width] = 255
+        radii.append(person_radius_m(mask, BODY, hanging, CAMERA, limits=LIMITS))
+    assert radii == sorted(radii)
+    assert radii[-1] > radii[0]
+
+
 def test_wide_sleeves_and_hats_do_not_widen_it() -> None:
     above = CAMERA.rotation @ POSED.vertices[BODY.loose_vertices].mean(0) + CAMERA.translation
     waist = int(CAMERA.intrinsics[1, 1] * above[1] / above[2] + CAMERA.intrinsics[1, 2]) - 24

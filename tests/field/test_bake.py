@@ -28,14 +28,15 @@ def body() -> CanonicalBody:
     return CanonicalBody(canonical.vertices, canonical.normals, model.faces, reach)
 
 
-def painted(body: CanonicalBody, *, points: int = 4096) -> Teacher:
-    """A teacher whose colour is a ramp along x and y, opaque where x is positive."""
+def painted(body: CanonicalBody, *, points: int = 4096, ramp_m: float = 0.0) -> Teacher:
+    """A teacher whose colour is a ramp along x and y, opaque where x is above `ramp_m`."""
 
     def run(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         x = inputs["x_can"]
         assert len(x) == points
         rgb = np.stack([0.5 + 0.4 * x[:, 0], 0.5 + 0.3 * x[:, 1], 0 * x[:, 0]], 1)
-        return {"sigma": np.where(x[:, 0] > 0, 200.0, 0.0).astype(np.float32), "rgb": rgb}
+        within = np.clip(x[:, 0] / ramp_m, 0, 1) if ramp_m else x[:, 0] > 0
+        return {"sigma": (2000.0 * within).astype(np.float32), "rgb": rgb}
 
     still = np.tile(np.eye(3, 4, dtype=np.float32), (len(body.vertices), 1, 1))
     k = np.array([[100, 0, 32], [0, 100, 32], [0, 0, 1]], np.float32)
@@ -73,6 +74,49 @@ def test_points_go_as_far_as_the_vertices_reach(body: CanonicalBody) -> None:
     assert far[1] > 2 * RADIUS_M
 
 
+@pytest.mark.parametrize(("ramp_m", "share"), [(0.0, 0.1), (0.05, 0.65)])
+def test_most_points_are_asked_for_where_the_teacher_has_a_surface(
+    body: CanonicalBody, ramp_m: float, share: float
+) -> None:
+    """Without a place between empty and opaque, all points fill the shell."""
+    teacher, asked = painted(body, ramp_m=ramp_m), []
+    query = teacher.query
+
+    def watched(x: np.ndarray, d: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        asked.append(x)
+        return query(x, d)
+
+    teacher.query = watched  # type: ignore[assignment, method-assign]
+    bake(
+        teacher,
+        body,
+        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
+        box=(body.vertices.min(0) - RADIUS_M, body.vertices.max(0) + RADIUS_M),
+        config=replace(CONFIG, steps=1),
+        threads=1,
+    )
+    x = np.concatenate(asked)
+    assert len(x) == CONFIG.pool
+    assert (np.abs(x[:, 0]) < 0.02).mean() == pytest.approx(share, abs=0.08)
+
+
+def test_few_points_on_a_surface_do_not_take_all_the_others(body: CanonicalBody) -> None:
+    teacher = painted(body, ramp_m=2e-5)  # one or two of the points find it
+    baked = bake(
+        teacher,
+        body,
+        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
+        box=(body.vertices.min(0) - RADIUS_M, body.vertices.max(0) + RADIUS_M),
+        config=replace(CONFIG, steps=200),
+        threads=2,
+    )
+    rng = np.random.default_rng(9)
+    x, d = shell_points(body, 5_000, config=CONFIG, rng=rng)
+    sigma, _ = field_forward(baked.field, x, d)
+    right = (sigma > 30) == (teacher.query(x, d)[0] > 30)
+    assert right[np.abs(x[:, 0]) > 0.02].mean() > 0.97
+
+
 def test_a_bake_learns_its_teacher(body: CanonicalBody) -> None:
     reach = RADIUS_M + 0.02
     teacher = painted(body)
@@ -103,7 +147,7 @@ def test_a_point_far_from_the_body_is_empty_unless_anchored(body: CanonicalBody)
     far = np.array([[0.5, 5.0, 0.0]], np.float32)
     d = np.array([[0, 0, 1]], np.float32)
     assert teacher.query(far, d)[0][0] == 0
-    assert teacher.query(far, d, fallback_id=np.array([3], np.int32))[0][0] == 200
+    assert teacher.query(far, d, fallback_id=np.array([3], np.int32))[0][0] == 2000
 
 
 @pytest.mark.parametrize("count", [0, 1, 4095, 4096, 4097, 9000])
@@ -113,7 +157,7 @@ def test_queries_of_any_length_match_one_by_one(body: CanonicalBody, count: int)
     d = np.tile(np.array([[0, 0, 1]], np.float32), (count, 1))
     sigma, rgb = painted(body).query(x, d)
     assert sigma.shape == (count,)
-    np.testing.assert_array_equal(sigma, np.where(x[:, 0] > 0, 200, 0))
+    np.testing.assert_array_equal(sigma, np.where(x[:, 0] > 0, 2000, 0))
     assert rgb.shape == (count, 3)
 
 

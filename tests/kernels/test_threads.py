@@ -203,9 +203,11 @@ def test_a_call_lets_other_threads_run(name: str, calls: dict[str, Callable[[], 
     other = threading.Thread(target=tick)
     other.start()
     before, give_up = ticks[0], time.monotonic() + 5
-    while ticks[0] == before and time.monotonic() < give_up:
-        calls[name]()
-    ran = ticks[0] > before
-    stop.append(True)
-    other.join()
+    try:
+        while ticks[0] == before and time.monotonic() < give_up:
+            calls[name]()
+        ran = ticks[0] > before
+    finally:  # a call that fails fails the test, and does not leave it waiting for the other thread
+        stop.append(True)
+        other.join()
     assert ran

@@ -33,7 +33,8 @@ class Reused {
     std::unique_ptr<T[]> data;
     size_t size = 0;
   };
-  static constexpr size_t kKept = 4;  // of all sizes together: poses that are in flight at once
+  // Of all sizes together: poses that are in flight at once, two arrays each in wide clothes.
+  static constexpr size_t kKept = 8;
 
   struct Shelf {
     Shelf() { kept.reserve(kKept); }
