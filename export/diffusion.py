@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from export.onnx_files import INLINE_ELEMENTS, Case
+from export.onnx_files import Case, round_to_half
 from gas_rt.diffusion import SIGMA_MAX, SIGMA_MIN
 from reference.autoencoder import Autoencoder
 from reference.autoencoder.model import DOWNSAMPLING
@@ -134,19 +134,9 @@ def rounded_to_half(stage: Stage2) -> Stage2:
     return Stage2(**values)
 
 
-@torch.no_grad()
 def _rounded(module: nn.Module) -> nn.Module:
     module = copy.deepcopy(module)
-    for name, tensor in module.state_dict().items():
-        if tensor.numel() < INLINE_ELEMENTS:
-            continue
-        half = tensor.half()
-        if not torch.isfinite(half).all():
-            raise ValueError(
-                f"weight {name}: holds {tensor.abs().max():g}, which fp16 cannot store; "
-                "train on, or export a checkpoint from before it diverged"
-            )
-        tensor.copy_(half)
+    round_to_half(module.state_dict().items())
     return module
 
 

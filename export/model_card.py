@@ -78,10 +78,10 @@ def _parts(provenance: Mapping[str, Any]) -> str:
             *table,
             "",
             _paragraph(
-                "Weights are running means over training. Those of stage 2 and the autoencoder "
-                "are stored in fp16 and computed with in fp32 or, where the processor has it, "
-                "bf16. In fp32 every output of every graph is within "
-                f"{worst:.1e} of PyTorch's, relative to its range, in ONNX Runtime and OpenVINO."
+                "Weights are running means over training, stored in fp16 and computed with in "
+                "fp32 or, but for stage 1 and where the processor has it, bf16. In fp32 every "
+                f"output of every graph is within {worst:.1e} of PyTorch's, relative to its range, "
+                "in ONNX Runtime and OpenVINO."
             ),
             "",
         ]
@@ -136,11 +136,11 @@ def _limits(config: Mapping[str, Any]) -> str:
             _paragraph(
                 "The field shows only what lies within "
                 f"{config['shell_radius_m'] * 100:g} cm of the fitted body, up to "
-                f"{config['shell_radius_max_m'] * 100:g} cm where the picture shows "
-                "clothes that stand off as far. What the picture does not show is invented. The "
-                "body fit and the mask are taken as given: errors in them show. It knows the "
-                "project's synthetic people, their clothes, motions and light, and no others; "
-                f"faces and hands are as small as {config['resolution']} pixels make them."
+                f"{config['shell_radius_max_m'] * 100:g} cm of hips, waist and legs where "
+                "the picture shows clothes that stand off as far. What the picture does not show "
+                "is invented. The body fit and the mask are taken as given: errors in them show. "
+                "It knows the project's synthetic people, their clothes, motions and light, and no "
+                f"others; faces and hands are as small as {config['resolution']} pixels make them."
             ),
             "",
         ]

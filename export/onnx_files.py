@@ -11,7 +11,7 @@ import io
 import json
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,9 @@ __all__ = [
     "locate",
     "move_weights",
     "places_in",
+    "round_to_half",
     "save_graphs",
+    "tensor_names",
     "weight_names",
 ]
 
@@ -94,16 +96,39 @@ def weight_names(modules: Mapping[str, torch.nn.Module]) -> dict[bytes, str]:
     Exporting folds transposes and reshapes into initialisers and gives those names of its own, so
     only the values say which weight one is.
     """
+    return tensor_names(
+        (f"{prefix}.{name}", tensor)
+        for prefix, module in modules.items()
+        for name, tensor in module.state_dict().items()
+    )
+
+
+def tensor_names(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[bytes, str]:
+    """As `weight_names`, of some named tensors."""
     names: dict[bytes, str] = {}
-    for prefix, module in modules.items():
-        for name, tensor in module.state_dict().items():
-            array = tensor.numpy()
-            if array.dtype != np.float32 or array.size < INLINE_ELEMENTS:
-                continue
-            names.setdefault(digest(array), f"{prefix}.{name}")
-            if array.ndim == 2:
-                names.setdefault(digest(array.T), f"{prefix}.{name}.T")
+    for name, tensor in tensors:
+        array = tensor.detach().numpy()
+        if array.dtype != np.float32 or array.size < INLINE_ELEMENTS:
+            continue
+        names.setdefault(digest(array), name)
+        if array.ndim == 2:
+            names.setdefault(digest(array.T), f"{name}.T")
     return names
+
+
+@torch.no_grad()
+def round_to_half(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Round named tensors, in place, to what fp16 can store; those that stay in graphs, not."""
+    for name, tensor in tensors:
+        if tensor.numel() < INLINE_ELEMENTS:
+            continue
+        half = tensor.half()
+        if not torch.isfinite(half).all():
+            raise ValueError(
+                f"weight {name}: holds {tensor.abs().max():g}, which fp16 cannot store; "
+                "train on, or export a checkpoint from before it diverged"
+            )
+        tensor.copy_(half)
 
 
 def halve(graph: onnx.ModelProto, names: Mapping[bytes, str]) -> None:

@@ -30,6 +30,7 @@ def _stage1(arguments: argparse.Namespace) -> None:
     field, config = PRESETS[arguments.config]
     half = config.bf16 and not arguments.fp32
     config = replace(config, steps=arguments.steps or config.steps, bf16=half)
+    config = replace(config, **_given(arguments))
     body = BodyModel.open(arguments.body)
     train(
         field,
@@ -40,6 +41,12 @@ def _stage1(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         start=arguments.start,
     )
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, float]:
+    """What of a schedule the command line says."""
+    told = {name: getattr(arguments, name) for name in ("lr", "seed")}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _autoencoder(arguments: argparse.Namespace) -> None:
@@ -62,7 +69,11 @@ def _unet(arguments: argparse.Namespace) -> None:
         model, config = ablated(arguments.ablation, model, config, steps=arguments.steps)
     train(
         model,
-        replace(config, half=config.half and not arguments.fp32),
+        replace(
+            config,
+            half=config.half and not arguments.fp32,
+            **_given(arguments),
+        ),
         data=arguments.data,
         out=arguments.out,
         device=arguments.device,
@@ -146,6 +157,8 @@ def main(argv: list[str] | None = None) -> int:
             action="store_true",
             help="no bfloat16, which some processors have and are slower with",
         )
+        stage.add_argument("--lr", type=float, help="the learning rate's peak")
+        stage.add_argument("--seed", type=int, help="of the order of people and of the noise")
     for stage in (stage1, autoencoder, unet, student):
         stage.add_argument("--config", choices=CONFIGS, default="mini")
         stage.add_argument("--data", type=Path, required=True, help="folder of shards")

@@ -24,23 +24,24 @@ class FieldConfig:
     vertex_embedding : learned constants per vertex, which name the place on the body.
     plane_side, plane_channels : front and back canonical feature maps; the side divides by 8.
     plane_widths : channels of the plane U-Net at 1/2, 1/4 and 1/8 of `plane_side`.
-    hidden : width of the point decoder.
-    shell_radius_m, shell_radius_max_m : samples farther than a radius from every posed vertex do
-        not exist. The radius is a person's own, as wide as the photo tells within these two;
-        the second is the most for which anchors are found.
+    hidden, deeper : width of the point decoder, and layers it has beyond its first two.
+    shell_radius_m, shell_radius_max_m : samples farther than the first from every posed vertex do
+        not exist, but around hips, waist and legs, where the radius is a person's own, as wide as
+        the photo tells within these two.
     samples : lattice points per ray.
     """
 
     resolution: int = 128
-    encoder_widths: tuple[int, int, int, int] = (32, 48, 72, 96)
+    encoder_widths: tuple[int, int, int, int] = (64, 96, 144, 192)
     image_channels: int = 20
     identity_channels: int = 128
     vertex_channels: int = 32
     vertex_embedding: int = 8
     plane_side: int = 64
     plane_channels: int = 24
-    plane_widths: tuple[int, int, int] = (64, 96, 128)
+    plane_widths: tuple[int, int, int] = (128, 192, 256)
     hidden: int = 96
+    deeper: int = 2
     shell_radius_m: float = 0.08
     shell_radius_max_m: float = 0.25
     samples: int = 48
@@ -86,6 +87,7 @@ PRESETS: dict[str, tuple[FieldConfig, TrainConfig]] = {
             plane_channels=8,
             plane_widths=(8, 16, 16),
             hidden=16,
+            deeper=1,
             samples=16,
         ),
         TrainConfig(steps=6, persons=2, rays=32, warmup=2, bf16=False),

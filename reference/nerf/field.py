@@ -46,11 +46,15 @@ class Field(nn.Module):
         self.plane_channels = config.plane_channels
         self.enter = nn.Linear(geometry + sum(sources), 2 * width)
         self.hidden = nn.Linear(width, width)
+        self.deeper = nn.ModuleList(nn.Linear(width, width) for _ in range(config.deeper))
         self.density = nn.Linear(width, 1)
         self.colour1 = nn.Linear(width + 4, 64)
         self.colour2 = nn.Linear(64, 4)
         nn.init.zeros_(self.density.weight)
         nn.init.ones_(self.density.bias)
+        for layer in self.deeper:  # adds nothing until it has learned what
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
     def gather(
         self,
@@ -89,6 +93,8 @@ class Field(nn.Module):
         )
         h = F.glu(self.enter(torch.cat([geometry, tokens], 1)), 1)
         h = F.silu(self.hidden(h))
+        for layer in self.deeper:
+            h = h + F.silu(layer(h))
         depth_cm = -distance.float() * (self.unit_m * 100)
         logit = self.density(h).float() + SURFACE_SHARPNESS * depth_cm
         sigma = DENSITY_SCALE * F.softplus(logit)

@@ -21,7 +21,8 @@ from reference.nerf.checkpoint import mesh_of, open_checkpoint
 from reference.nerf.config import to_dict
 from reference.nerf.render import encode_photo, render_view
 from reference.nerf.volume import composite
-from reference.training import Losses, Run, begin_with, fit
+from reference.nerf.widen import widen
+from reference.training import Losses, Run, fit
 
 __all__ = ["losses", "train", "validate"]
 
@@ -103,7 +104,8 @@ def train(
 ) -> Run:
     """Train to `config.steps` (or stop early at `stop_at`), continuing what `out` holds.
 
-    A new run begins with the averaged weights of the checkpoint `start`, if one is given.
+    A new run begins with the averaged weights of the checkpoint `start`, if one is given; a model
+    with wider layers or more of them begins with what that one computes (`widen`).
     """
     place = torch.device(device)
     torch.manual_seed(config.seed)
@@ -118,7 +120,10 @@ def train(
     notes: dict[str, Any] = {"camera_ranges": camera_ranges(people, body)}
     if start is not None:
         earlier, about = open_checkpoint(start, mesh)
-        begin_with(model, earlier, start)
+        try:
+            widen(model, earlier)
+        except ValueError as error:
+            raise ValueError(f"{start}: {error}; choose another") from None
         notes["started_from"] = about
     run = Run(model, config, {"field": to_dict(field), "train": to_dict(config)}, notes=notes)
 

@@ -130,8 +130,14 @@ def test_weights_lie_in_the_safetensors_file_once(bundle):
     assert len(owners) == len(stored)
     values = [value.tobytes() for value in stored.values()]
     assert len(set(values)) == len(values)
-    expected = tiny_nerf().image_encoder.stem.weight.numpy()
+    nerf = tiny_nerf()
+    expected = nerf.image_encoder.stem.weight.half().numpy()
     np.testing.assert_array_equal(stored["image_encoder.stem.weight"], expected)
+    for name, weight in nerf.named_parameters():
+        for key in (name, f"{name}.T"):
+            assert key not in stored or stored[key].dtype == np.float16, weight.shape
+    table = nerf.field.table.numpy()  # of constants, no digit is lost
+    assert any(v.dtype == np.float32 and np.isin(table, v).all() for v in stored.values())
 
 
 def test_stage_2_lies_there_in_half_precision_without_dead_weights(bundle):
@@ -232,11 +238,14 @@ def test_the_gate_refuses_a_graph_that_differs_and_installs_nothing(bundle, monk
         assert (tmp_path / "gas-tiny" / path.name).read_bytes() == path.read_bytes()
 
 
-def test_the_gate_finds_values_that_are_not_finite(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("enter.weight", r"weight field\.enter\.weight: holds nan"), ("plane_centre", "by inf in")],
+)
+def test_values_that_are_not_finite_are_found(tmp_path, name, message):
     nerf = tiny_nerf()
-    weight = next(nerf.field.parameters())
-    weight.view(-1)[0] = float("nan")
-    with pytest.raises(ValueError, match="by inf in"):
+    nerf.field.state_dict()[name].view(-1)[0] = float("nan")
+    with pytest.raises(ValueError, match=message):
         exporting.export_bundle(
             nerf,
             body_path=BODY,

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from reference.data import Geometry, Sampler, Shards, batches, camera_ranges
-from reference.nerf import PRESETS
+from reference.nerf import PRESETS, HumanNerf
 from reference.nerf.checkpoint import mesh_of, open_checkpoint
+from reference.nerf.render import encode_photo, render_view
 from reference.nerf.training import train
+from reference.nerf.widen import widen
 from reference.train import main
 
 FIELD, TRAIN = PRESETS["tiny"]
@@ -76,9 +78,50 @@ def test_a_run_may_start_from_another_checkpoint(body, shards, tmp_path):
     assert distance(first, begun) < 0.1 * distance(first, fresh)
     state = torch.load(tmp_path / "second" / "checkpoint.pt", weights_only=True)
     assert state["started_from"]["step"] == 2
-    wider = replace(FIELD, hidden=FIELD.hidden + 8)
-    with pytest.raises(ValueError, match="another model configuration"):
-        train(wider, TRAIN, out=tmp_path / "third", start=start, **options)
+    for wider, message in (
+        (
+            replace(FIELD, hidden=2 * FIELD.hidden),
+            "is of another model configuration, and not only",
+        ),
+        (replace(FIELD, deeper=0), "has layers that the new model lacks"),
+        (replace(FIELD, plane_widths=(16, 32, 32)), r"its plane_net\..* groups"),
+        (replace(FIELD, plane_widths=(8, 16, 32)), "plane_widths that do not all grow by the same"),
+        (
+            replace(FIELD, encoder_widths=(12, 12, 24, 24)),
+            r"its image_encoder\..* (groups|factors)",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            train(wider, TRAIN, out=tmp_path / "third", start=start, **options)
+
+
+def test_a_larger_model_begins_with_what_a_smaller_one_computes(body, shards, tmp_path):
+    options = {"data": shards, "body": body, "validate_every": 0}
+    field = replace(FIELD, encoder_widths=(16, 16, 16, 24), plane_widths=(16, 16, 16))
+    train(field, TRAIN, out=tmp_path / "first", **options)
+    start = tmp_path / "first" / "checkpoint.pt"
+    mesh = mesh_of(body)
+    small = open_checkpoint(start, mesh)[0]
+    larger = replace(
+        field, encoder_widths=(32, 32, 32, 48), plane_widths=(48, 48, 48), deeper=FIELD.deeper + 2
+    )
+    large = HumanNerf(larger, mesh)
+    widen(large, small)
+    person = Shards(shards, split="val")[0]
+    geometry = Geometry(body, FIELD)
+    photo = geometry.photo(person.betas, person.photo)
+    shell = geometry.shell(person.betas, person.photo.pose, radius_m=photo.radius_m)
+    pictures = []
+    for model in (small, large.eval()):
+        features = encode_photo(model, photo)
+        camera = person.targets[0].camera
+        pictures.append(render_view(model, features, geometry, photo, shell, camera)[0])
+    np.testing.assert_allclose(pictures[0], pictures[1], atol=1e-5)
+    assert pictures[0].max() > 0.1
+    # Copies learn different things: what reads them does not share its weights evenly.
+    begun = train(larger, TRAIN, out=tmp_path / "second", start=start, **options)
+    weight = begun.model.image_encoder.down2.conv1.weight  # [out, in, 3, 3]
+    assert (weight[0::2] - weight[1::2]).abs().max() > 1e-4
 
 
 def test_runs_are_averaged(body, shards, tmp_path):
