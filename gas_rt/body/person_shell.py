@@ -18,7 +18,7 @@ from gas_rt.errors import InputError
 from gas_rt.kernels import PosedShell, WideReach, march_samples
 from gas_rt.kernels.shell import MAX_RADIUS_M
 
-__all__ = ["Anchors", "ShellRange", "person_radius_m", "person_shell", "reach_m"]
+__all__ = ["Anchors", "ShellRange", "person_radius_m", "person_shell", "reach_m", "still_shell"]
 
 # A sample of a posed shell lands near the canonical body, but skinning stretches: its canonical
 # anchor is looked for within twice the shell's radius.
@@ -60,14 +60,17 @@ class Anchors:
         steps = _steps(radius_m)
         with self._making:
             if steps not in self._shells:
-                still = np.tile(np.eye(3, 4, dtype=np.float32), (len(self._vertices), 1, 1))
-                self._shells[steps] = PosedShell(
-                    self._vertices,
-                    still,
-                    radius_m=min(ANCHOR_RADII * STEP_M * steps, MAX_RADIUS_M),
-                    threads=self._threads,
+                reach = min(ANCHOR_RADII * STEP_M * steps, MAX_RADIUS_M)
+                self._shells[steps] = still_shell(
+                    self._vertices, radius_m=reach, threads=self._threads
                 )
             return self._shells[steps]
+
+
+def still_shell(vertices: F32, *, radius_m: float, threads: int = 1) -> PosedShell:
+    """The shell of vertices [V, 3] that are carried nowhere: what tells the nearest of them."""
+    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(vertices), 1, 1))
+    return PosedShell(vertices, still, radius_m=radius_m, threads=threads)
 
 
 def reach_m(body: BodyModel, radius_m: float, *, limits: ShellRange) -> F32:
@@ -129,8 +132,7 @@ def person_radius_m(
     stride = math.ceil(math.sqrt(len(covered) / LOOKED_AT)) or 1
     rows, columns = covered[(covered % stride == 0).all(1)].T
     spare = int(SPARE * len(rows))
-    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(posed.vertices), 1, 1))
-    near = PosedShell(posed.vertices, still, radius_m=limits.least_m / SWING, threads=threads)
+    near = still_shell(posed.vertices, radius_m=limits.least_m / SWING, threads=threads)
     pixels = np.stack([columns, rows], 1).astype(np.int32)
     outside = pixels[~_met(near, camera, pixels, threads)]
     # A hand that hangs before a skirt does not make the skirt the hand's.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from gas_rt.body import BodyModel
-from gas_rt.kernels import PosedShell
+from gas_rt.body.person_shell import still_shell
 from reference.checkpoint import read_checkpoint
 from reference.nerf.config import FieldConfig, from_dict
 from reference.nerf.model import CanonicalMesh, HumanNerf
@@ -25,8 +25,7 @@ def mesh_of(body: BodyModel) -> CanonicalMesh:
     canonical pose, whether or not its file says which vertices correspond.
     """
     canonical = body.canonical()
-    still = np.tile(np.eye(3, 4, dtype=np.float32), (len(canonical.vertices), 1, 1))
-    shell = PosedShell(canonical.vertices, still, radius_m=MIRROR_REACH_M)
+    shell = still_shell(canonical.vertices, radius_m=MIRROR_REACH_M)
     mirror, _ = shell.query(canonical.vertices * np.array([-1, 1, 1], np.float32))
     alone = mirror < 0
     mirror[alone] = np.flatnonzero(alone)

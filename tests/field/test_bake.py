@@ -9,7 +9,7 @@ import pytest
 
 from gas_rt.body.person_shell import Anchors
 from gas_rt.core import Camera
-from gas_rt.field.bake import BakeConfig, CanonicalBody, bake, shell_points
+from gas_rt.field.bake import BakeConfig, Baked, CanonicalBody, bake, shell_points
 from gas_rt.field.teacher import PhotoGeometry, Teacher
 from gas_rt.kernels import HashGridConfig, field_forward
 from tests.toy_body import toy_body
@@ -51,6 +51,21 @@ def painted(body: CanonicalBody, *, points: int = 4096, ramp_m: float = 0.0) -> 
     )
 
 
+def baked_by(
+    teacher: Teacher, body: CanonicalBody, *, config: BakeConfig, threads: int = 1
+) -> Baked:
+    """A bake in a box with 2 cm to spare."""
+    reach = RADIUS_M + 0.02
+    return bake(
+        teacher,
+        body,
+        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
+        box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
+        config=config,
+        threads=threads,
+    )
+
+
 def test_points_lie_in_the_shell_and_mostly_near_the_body(body: CanonicalBody) -> None:
     x, d = shell_points(body, 20_000, config=CONFIG, rng=np.random.default_rng(0))
     nearest, _ = Anchors(body.vertices).around(RADIUS_M).query(x)
@@ -87,14 +102,7 @@ def test_most_points_are_asked_for_where_the_teacher_has_a_surface(
         return query(x, d)
 
     teacher.query = watched  # type: ignore[assignment, method-assign]
-    bake(
-        teacher,
-        body,
-        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
-        box=(body.vertices.min(0) - RADIUS_M, body.vertices.max(0) + RADIUS_M),
-        config=replace(CONFIG, steps=1),
-        threads=1,
-    )
+    baked_by(teacher, body, config=replace(CONFIG, steps=1))
     x = np.concatenate(asked)
     assert len(x) == CONFIG.pool
     assert (np.abs(x[:, 0]) < 0.02).mean() == pytest.approx(share, abs=0.08)
@@ -102,14 +110,7 @@ def test_most_points_are_asked_for_where_the_teacher_has_a_surface(
 
 def test_few_points_on_a_surface_do_not_take_all_the_others(body: CanonicalBody) -> None:
     teacher = painted(body, ramp_m=2e-5)  # one or two of the points find it
-    baked = bake(
-        teacher,
-        body,
-        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
-        box=(body.vertices.min(0) - RADIUS_M, body.vertices.max(0) + RADIUS_M),
-        config=replace(CONFIG, steps=200),
-        threads=2,
-    )
+    baked = baked_by(teacher, body, config=replace(CONFIG, steps=200), threads=2)
     rng = np.random.default_rng(9)
     x, d = shell_points(body, 5_000, config=CONFIG, rng=rng)
     sigma, _ = field_forward(baked.field, x, d)
@@ -118,16 +119,8 @@ def test_few_points_on_a_surface_do_not_take_all_the_others(body: CanonicalBody)
 
 
 def test_a_bake_learns_its_teacher(body: CanonicalBody) -> None:
-    reach = RADIUS_M + 0.02
     teacher = painted(body)
-    baked = bake(
-        teacher,
-        body,
-        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
-        box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
-        config=CONFIG,
-        threads=2,
-    )
+    baked = baked_by(teacher, body, config=CONFIG, threads=2)
     x, d = shell_points(body, 5_000, config=CONFIG, rng=np.random.default_rng(9))
     sigma, rgb = field_forward(baked.field, x, d)
     expected_sigma, expected_rgb = teacher.query(x, d)
@@ -162,14 +155,5 @@ def test_queries_of_any_length_match_one_by_one(body: CanonicalBody, count: int)
 
 
 def test_a_pool_smaller_than_a_batch_is_used_whole(body: CanonicalBody) -> None:
-    reach = RADIUS_M + 0.02
-    config = replace(CONFIG, pool=500, steps=3)
-    baked = bake(
-        painted(body),
-        body,
-        anchor_shell=Anchors(body.vertices).around(RADIUS_M),
-        box=(body.vertices.min(0) - reach, body.vertices.max(0) + reach),
-        config=config,
-        threads=1,
-    )
+    baked = baked_by(painted(body), body, config=replace(CONFIG, pool=500, steps=3))
     assert np.isfinite(baked.field.table).all()

@@ -61,13 +61,12 @@ def sphere_field(*, steps: int = 150, points: int = 8192) -> HashField:
 def identity_shell(vertices: np.ndarray, *, radius_m: float, wide: bool = False) -> PosedShell:
     """With `wide` every third vertex reaches twice as far."""
     maps = np.tile(np.eye(3, 4, dtype=np.float32), (len(vertices), 1, 1))
-    return PosedShell(
-        vertices, maps, radius_m=radius_m, wide=_third(vertices, radius_m) if wide else None
-    )
+    return _shell(vertices, maps, radius_m, wide=wide)
 
 
-def _third(vertices: np.ndarray, radius_m: float) -> WideReach:
-    return WideReach(np.arange(0, len(vertices), 3, dtype=np.int32), 2 * radius_m)
+def _shell(vertices: np.ndarray, maps: np.ndarray, radius_m: float, *, wide: bool) -> PosedShell:
+    third = WideReach(np.arange(0, len(vertices), 3, dtype=np.int32), 2 * radius_m)
+    return PosedShell(vertices, maps, radius_m=radius_m, wide=third if wide else None)
 
 
 def random_shell(
@@ -77,9 +76,7 @@ def random_shell(
     rng = np.random.default_rng(seed)
     vertices = rng.uniform(-0.2, 0.2, (count, 3)).astype(np.float32)
     maps = np.eye(3, 4) + rng.normal(size=(count, 3, 4)) * 0.1
-    return PosedShell(
-        vertices, maps, radius_m=radius_m, wide=_third(vertices, radius_m) if wide else None
-    )
+    return _shell(vertices, maps, radius_m, wide=wide)
 
 
 def camera(width: int, height: int, *, distance_m: float = 1.5, turn: float = 0.0) -> Camera:
