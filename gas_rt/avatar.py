@@ -23,7 +23,7 @@ from gas_rt.errors import FileError, GasRtError, InputError
 from gas_rt.field.teacher import FEATURES
 from gas_rt.files import atomic_write
 from gas_rt.kernels import HashField, HashGridConfig, Occupancy
-from gas_rt.kernels.shell import MAX_RADIUS_M
+from gas_rt.kernels.shell import checked_radius_m
 from gas_rt.tensor_file import TensorHeader, read_tensor_header, read_tensors
 
 __all__ = ["Avatar", "BundleMark"]
@@ -226,11 +226,7 @@ class Avatar:
 def _radius_m(stored: NDArray[Any]) -> float:
     # As enrolment had it, which no float32 is.
     value = round(float(checked(stored, "shell.radius_m", shape=(1,))[0]), 6)
-    if not 0 < value <= MAX_RADIUS_M:
-        raise InputError(
-            f"shell.radius_m: expected a length in (0, {MAX_RADIUS_M}] metres, got {value!r}"
-        )
-    return value
+    return checked_radius_m(value, "shell.radius_m")
 
 
 def _optional(arrays: dict[str, NDArray[Any]], name: str, *, ndim: int) -> F32 | None:

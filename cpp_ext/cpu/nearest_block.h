@@ -99,9 +99,11 @@ inline void find_leaves(const ShellView& shell, const float* points, int count, 
   }
 }
 
+inline void nearest_vertices(const ShellView& shell, const float* points, int count,
+                             int32_t* vertex);
+
 // Asks the vertices that reach farther about the points that have no vertex yet.
 inline void search_beyond(const ShellView& shell, const float* points, int count, int32_t* vertex) {
-  const ShellView& beyond = *shell.beyond;
   float left[3 * kPointBlock];
   int at[kPointBlock], n = 0;
   for (int i = 0; i < count; ++i) {
@@ -109,12 +111,8 @@ inline void search_beyond(const ShellView& shell, const float* points, int count
     store3(left + 3 * n, load3(points + 3 * i));
     n += vertex[i] == kNoVertex;
   }
-  ShellLeaf leaf[kPointBlock];
   int32_t found[kPointBlock];
-  for (int i = 0; i < n; i += kShellLanes) {
-    find_leaves(beyond, left + 3 * i, std::min(n - i, kShellLanes), leaf + i);
-  }
-  search_leaves(beyond, leaf, left, n, found);
+  nearest_vertices(*shell.beyond, left, n, found);
   for (int i = 0; i < n; ++i) {
     if (found[i] != kNoVertex) vertex[at[i]] = shell.beyond_ids[found[i]];
   }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ from gas_rt.kernels._cuda_call import Call, Stream
 from gas_rt.kernels.hash_field import COLOUR_PADDED, GEOMETRY, HashField
 from gas_rt.kernels.march import MAX_SAMPLES, SAMPLES
 from gas_rt.kernels.occupancy import RESOLUTIONS
-from gas_rt.kernels.shell import MAX_RADIUS_M
+from gas_rt.kernels.shell import checked_radius_m
 from gas_rt.kernels.twins.field import matrices
 
 __all__ = [
@@ -89,11 +88,7 @@ def build_shell(
     radius_m : in (0, 0.5].
     buffers : arrays as `shell_buffers` describes; they may be used again for the next pose.
     """
-    if not (math.isfinite(radius_m) and 0 < radius_m <= MAX_RADIUS_M):
-        raise InputError(
-            f"build_shell: radius_m: expected a length in (0, {MAX_RADIUS_M}] metres, "
-            f"got {radius_m!r}"
-        )
+    radius_m = checked_radius_m(radius_m, "build_shell: radius_m")
     with Call("build_shell", stream) as call:
         own = call.read("vertices", vertices, ("V", 3))
         own_maps = call.read("maps", maps, ("V", 3, 4))
@@ -108,7 +103,7 @@ def build_shell(
         n = call.sizes
         numbered = (n["leaves"] - 1) // LEAVES_IN_BLOCK
         call.module.build_shell(
-            own, own_maps, n["V"], float(radius_m), *storage, n["blocks"], numbered, n["groups"],
+            own, own_maps, n["V"], radius_m, *storage, n["blocks"], numbered, n["groups"],
             call.stream,
         )  # fmt: skip
     return CudaShell(buffers, maps)

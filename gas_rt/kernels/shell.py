@@ -13,7 +13,7 @@ from gas_rt.errors import InputError, ShapeError
 from gas_rt.kernels import twins
 from gas_rt.kernels._backend import check_threads, native, use_twins
 
-__all__ = ["PosedShell", "WideReach"]
+__all__ = ["PosedShell", "WideReach", "checked_radius_m"]
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
@@ -69,7 +69,7 @@ class PosedShell:
         if len(vertices) == 0:
             raise ShapeError("vertices: expected at least one, got none")
         maps = checked(maps, "maps", shape=(len(vertices), 3, 4))
-        self.radius_m = _radius("radius_m", radius_m)
+        self.radius_m = checked_radius_m(radius_m, "radius_m")
         self.threads = check_threads(threads)
         self._vertices, self._maps = vertices, maps
         self.lo, self.hi = _box(vertices, self.radius_m)
@@ -77,7 +77,7 @@ class PosedShell:
         self._wide_radius_m = self.radius_m
         if wide is not None:
             self._wide_id = _checked_ids(wide.vertex_id, count=len(vertices))
-            self._wide_radius_m = _radius("wide.radius_m", wide.radius_m)
+            self._wide_radius_m = checked_radius_m(wide.radius_m, "wide.radius_m")
             lo, hi = _box(vertices[self._wide_id], self._wide_radius_m)
             self.lo, self.hi = np.minimum(self.lo, lo), np.maximum(self.hi, hi)
         self._compiled: native.Shell | None = None
@@ -140,7 +140,8 @@ class PosedShell:
         return vertex_id, canonical
 
 
-def _radius(name: str, value: float) -> float:
+def checked_radius_m(value: float, name: str) -> float:
+    """A radius that a shell can have; InputError tells `name` and value of another."""
     if not (math.isfinite(value) and 0 < value <= MAX_RADIUS_M):
         raise InputError(f"{name}: expected a length in (0, {MAX_RADIUS_M}] metres, got {value!r}")
     return float(value)
